@@ -1,0 +1,1 @@
+"""Image search by picture and by words."""

@@ -1,0 +1,1 @@
+"""Encoders: images or texts to rows."""

@@ -1,0 +1,65 @@
+"""What can go wrong, as one tree. Every message says what was found, what was expected and what to do next.
+
+ImgretError
+├── BadInput              an argument that cannot be used (empty text, k of 0, a measure nobody knows)
+│   ├── NotFound          a folder, file, library or image id that is not there
+│   └── PathRefused       a path or URL outside what this process may read
+├── ImageError            one picture that cannot be opened; inside an index run it becomes a `Failure`
+├── EncoderError          weights that are missing, unreachable or do not fit the model
+├── LibraryError          a library that cannot be used as asked
+│   ├── LibraryMismatch   made by another encoder, another space or a newer format
+│   ├── LibraryLocked     another process is writing to it
+│   └── LibraryDamaged    its files do not agree with each other
+├── ReadOnly              a write asked of a shared, read-only app
+└── CollectError          a crawl, download, clean or split that cannot go on
+
+Only the edges catch `ImgretError`: the CLI (exit code 1), the page (`gr.Error`), LangChain (`ToolException`), MCP.
+"""
+
+
+class ImgretError(Exception):
+    """Base of every error this package raises on purpose; its text is fit to show to a user."""
+
+
+class BadInput(ImgretError):
+    """An argument that cannot be used."""
+
+
+class NotFound(BadInput):
+    """A folder, file, library or image id that is not there."""
+
+
+class PathRefused(BadInput):
+    """A path or URL outside what this process may read."""
+
+
+class ImageError(ImgretError):
+    """One picture that cannot be opened; its text is the reason alone, without the path."""
+
+
+class EncoderError(ImgretError):
+    """Weights that are missing, unreachable or do not fit the model."""
+
+
+class LibraryError(ImgretError):
+    """A library that cannot be used as asked."""
+
+
+class LibraryMismatch(LibraryError):
+    """Made by another encoder, another space or a newer format."""
+
+
+class LibraryLocked(LibraryError):
+    """Another process is writing to the library."""
+
+
+class LibraryDamaged(LibraryError):
+    """The library's files do not agree with each other."""
+
+
+class ReadOnly(ImgretError):
+    """A write asked of a shared, read-only app."""
+
+
+class CollectError(ImgretError):
+    """A crawl, download, clean or split that cannot go on."""

@@ -1,0 +1,202 @@
+"""The records that travel between the layers: frozen, slotted, and JSON-ready through `to_dict`.
+
+`str(record)` is what a language model or a terminal reads: short, one fact a line, with ids the next call accepts.
+File names and labels are data: `quoted` puts them in quotes with control characters and line breaks made visible.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Measure = Literal["cosine", "l2", "l1", "pearson"]
+Space = Literal["embedding", "pixels"]
+SearchKind = Literal["auto", "exact", "hnsw"]
+Scalar = str | int | float | bool | None
+
+
+def quoted(text: str, limit: int = 120) -> str:
+    """`text` as one quoted line of at most about `limit` characters, so that data can never pass for instructions."""
+    if len(text) > limit:
+        text = text[: limit // 2 - 1] + "…" + text[-(limit // 2) :]
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f").replace("\u2028", "\\u2028")
+
+
+class Record:
+    """Gives a dataclass its JSON form."""
+
+    __slots__ = ()
+
+    def to_dict(self) -> dict[str, object]:
+        """This record and the records inside it as plain dicts, lists and scalars."""
+        return dataclasses.asdict(self)  # type: ignore[call-overload, no-any-return]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry(Record):
+    """One indexed picture.
+
+    `id` is the first 12 hex digits of the content hash when the picture was first seen (`-2`, `-3`... for further copies);
+    it stays when the file is renamed or edited. `width` and `height` are of the upright picture. `mtime` is in ns.
+    """
+
+    id: str
+    path: str
+    folder: str
+    label: str
+    width: int
+    height: int
+    bytes: int
+    mtime: int
+    sha256: str
+    taken: str | None = None
+    camera: str | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+    label_by_user: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Failure(Record):
+    """A file that was passed over, and why."""
+
+    path: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{quoted(self.path)}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress(Record):
+    """Where a long run stands: `done` of `total` items, items a second, seconds left (None while unknown)."""
+
+    stage: str
+    done: int
+    total: int
+    rate: float = 0.0
+    seconds_left: float | None = None
+    current: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexReport(Record):
+    """What an index run did. `skipped` are files that are no pictures to index (hidden, empty, links out of the folder)."""
+
+    library: str
+    folder: str
+    encoder: str
+    added: int
+    updated: int
+    unchanged: int
+    removed: int
+    failed: list[Failure]
+    seconds: float
+    images_per_second: float
+    stages: dict[str, float]
+    renamed: int = 0
+    skipped: list[Failure] = field(default_factory=list)
+    total: int = 0
+    cancelled: bool = False
+    dry_run: bool = False
+    notice: str = ""
+
+    def __str__(self) -> str:
+        would = "would be " if self.dry_run else ""
+        lines = [
+            f"Library {quoted(self.library)} holds {self.total} images of {quoted(self.folder)} (encoder {self.encoder}).",
+            f"{would}added {self.added}, updated {self.updated}, renamed {self.renamed}, unchanged {self.unchanged}, "
+            f"removed {self.removed}, failed {len(self.failed)}, skipped {len(self.skipped)}; "
+            f"{self.seconds:.1f} s, {self.images_per_second:.1f} images/s.",
+        ]
+        if self.cancelled:
+            lines.append("Cancelled: what was done is kept; index the folder again to go on.")
+        if self.notice:
+            lines.append(self.notice)
+        shown = self.failed[:5]
+        lines += [f"failed {failure}" for failure in shown]
+        if len(self.failed) > len(shown):
+            lines.append(f"... and {len(self.failed) - len(shown)} more failures")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class Hit(Record):
+    """One retrieved picture. `value` is the measure's own value, `score` the same with higher always better."""
+
+    rank: int
+    id: str
+    path: str
+    label: str
+    score: float
+    value: float
+    metadata: dict[str, Scalar] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        label = f" label {quoted(self.label, 60)}" if self.label else ""
+        return f"{self.rank}. id {self.id}{label} value {self.value:.4g} file {quoted(self.path)}"
+
+
+@dataclass(frozen=True, slots=True)
+class SearchReport(Record):
+    """A ranking, best first. `searched` is how many pictures the filters let through, `query` what was asked."""
+
+    library: str
+    encoder: str
+    query: dict[str, Scalar]
+    measure: Measure
+    space: Space
+    searched: int
+    seconds: float
+    hits: list[Hit]
+    search: Literal["exact", "hnsw"] = "exact"
+    total: int = 0
+    notice: str = ""
+
+    def __str__(self) -> str:
+        asked = ", ".join(f"{name} {quoted(str(value))}" for name, value in self.query.items() if value is not None)
+        better = "higher" if self.measure in ("cosine", "pearson") else "lower"
+        lines = [
+            f"{len(self.hits)} of {self.searched} images in library {quoted(self.library)} for {asked}; "
+            f"{self.measure} on {self.space} ({better} is better), best first:"
+        ]
+        lines += [str(hit) for hit in self.hits]
+        if self.notice:
+            lines.append(self.notice)
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class LibraryInfo(Record):
+    """What a library is and holds."""
+
+    name: str
+    encoder: str
+    fingerprint: str
+    dim: int
+    images: int
+    labels: dict[str, int]
+    folders: list[str]
+    pixel_size: int
+    revision: int
+    bytes_on_disk: int
+    notice: str = ""
+
+    def __str__(self) -> str:
+        labels = ", ".join(f"{quoted(name, 40)} {count}" for name, count in list(self.labels.items())[:12])
+        more = f", ... {len(self.labels) - 12} more" if len(self.labels) > 12 else ""
+        lines = [
+            f"Library {quoted(self.name)}: {self.images} images, encoder {self.encoder} ({self.dim}-d), "
+            f"pixels {self.pixel_size} x {self.pixel_size}, {self.bytes_on_disk / 1e6:.1f} MB.",
+            f"labels: {labels}{more}" if labels else "labels: none (pictures in sub-folders get the sub-folder's name)",
+            "folders: " + (", ".join(quoted(folder) for folder in self.folders) or "none"),
+        ]
+        if self.notice:
+            lines.append(self.notice)
+        return "\n".join(lines)
+
+
+Where = Mapping[str, Scalar]
