@@ -11,7 +11,9 @@ Where each row's own sums are kept (`row_stats`), a query over pixels needs two 
 from __future__ import annotations
 
 import heapq
+import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,7 +28,12 @@ Indices = NDArray[np.intp]
 Matrix = NDArray[np.uint8] | NDArray[np.float32] | NDArray[np.float64]
 Need = Literal["absolute", "squared", "plain", "centred"]
 
-_BLOCK = 1 << 17  # elements worked on at once: with its float copy it stays inside a core's second-level cache
+_BYTES = 1 << 20  # pixels a thread works on at once
+_FLOATS = 1 << 16  # float64 numbers a thread works on at once
+_WIDTH = 1 << 14  # columns of them, for bytes: the query's part stays in a core's cache while the rows go by
+_RUN = 256  # products added in one float32: 256 * 255 * 255 < 2**24
+_FOLD = 32  # bytes added in one uint16
+_WORKERS = min(4, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +49,7 @@ class Products:
 class Sums:
     """What the measures are made of, (n,) float64 each; those no measure asked for are zeros.
 
-    `absolute` is sum|a-b|, `squared` sum(a-b)^2, `plain` the inner products, `centred` those of a and b less their mean.
+    `absolute` sum|a-b|, `squared` sum(a-b)^2, `plain` the inner products, `centred` those of a and b less their means.
     """
 
     absolute: Values
@@ -179,39 +186,98 @@ def all_values(
             f"Row statistics of {len(stats.sums)} rows came with {len(rows)} rows: make them anew with row_stats(rows)."
         )
     needs = {METRICS[measure].needs for measure in measures}
-    whole = rows.dtype == np.uint8 and vector.dtype == np.uint8
-    sums = (_integer_sums if whole else _float_sums)(vector, rows, needs, stats, subset)
+    if rows.dtype == np.uint8 and vector.dtype == np.uint8:
+        sums = _integer_sums(vector, rows, needs, stats, subset)
+    else:
+        sums = _float_sums(vector.astype(np.float64), rows, needs, stats, subset)
     return {measure: METRICS[measure].function(sums) for measure in measures}
 
 
 def row_stats(rows: Matrix, *, subset: Indices | None = None) -> RowStats:
     """Sum and sum of squares of each row of `rows` (n, d), or of `rows[subset]`: made once, they serve every query."""
-    count = len(rows) if subset is None else len(subset)
+    count, dim = len(rows) if subset is None else len(subset), rows.shape[1]
     sums, squares = np.zeros((2, count))
-    for part in _parts(count, rows.shape[1]):
-        block = _take(rows, part, subset).astype(np.float64)
-        sums[part] = block.sum(axis=1)
-        squares[part] = np.vecdot(block, block)
-    if rows.dtype == np.uint8:  # float64 holds these whole numbers exactly, up to 2**53
-        return RowStats(sums=sums.astype(np.int64), squares=squares.astype(np.int64))
-    return RowStats(sums=sums, squares=squares)
+
+    def whole(parts: Iterator[slice]) -> None:
+        for part in parts:
+            for columns, run in _tiles(dim):
+                block = _take(rows, part, subset, columns)
+                sums[part] += _byte_sums(block)
+                squares[part] += _byte_products(block, block, run)
+
+    def real(parts: Iterator[slice]) -> None:
+        for part in parts:
+            block = _take(rows, part, subset).astype(np.float64)
+            sums[part], squares[part] = block.sum(axis=1), np.vecdot(block, block)
+
+    if rows.dtype != np.uint8:
+        _share(real, count, dim, _FLOATS)
+        return RowStats(sums=sums, squares=squares)
+    _share(whole, count, min(dim, _WIDTH), _BYTES)  # float64 holds these whole numbers exactly, up to 2**53
+    return RowStats(sums=sums.astype(np.int64), squares=squares.astype(np.int64))
 
 
-def _parts(count: int, dim: int) -> Iterator[slice]:
-    """Slices that cover `count` rows of `dim` elements, about `_BLOCK` elements each."""
-    step = max(1, _BLOCK // max(1, dim))
-    return (slice(start, min(start + step, count)) for start in range(0, count, step))
+def _take(rows: Matrix, part: slice, subset: Indices | None, columns: slice = slice(None)) -> Matrix:
+    """The columns of one part of the rows; a view where no subset is asked for."""
+    return rows[part, columns] if subset is None else rows[subset[part], columns]
 
 
-def _take(rows: Matrix, part: slice, subset: Indices | None) -> Matrix:
-    """The rows of one part; a view where no subset is asked for."""
-    return rows[part] if subset is None else rows[subset[part]]
+def _share(work: Callable[[Iterator[slice]], None], count: int, width: int, block: int) -> None:
+    """Has `work` take slices that cover `count` rows, about `block` elements each, in threads where there are enough.
+
+    NumPy lets go of the interpreter lock while it computes, so threads help; but passing the lock on costs as much as
+    an operation on ten thousand elements or more, so blocks are larger than the cache alone would ask for.
+    """
+    step = max(1, block // max(1, width))
+    parts = [slice(start, min(start + step, count)) for start in range(0, count, step)]
+    workers = min(_WORKERS, len(parts) // 2)
+    if workers < 2:
+        work(iter(parts))
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(work, [iter(parts)] * workers))
+
+
+def _tiles(dim: int) -> Iterator[tuple[slice, int]]:
+    """Column slices of up to `_WIDTH` that cover `dim`, each with the length of run that divides it, `_RUN` at most."""
+    even = dim - dim % _RUN
+    yield from ((slice(start, min(start + _WIDTH, even)), _RUN) for start in range(0, even, _WIDTH))
+    if even < dim:
+        yield slice(even, dim), dim - even
+
+
+def _byte_products(block: Matrix, other: Matrix | NDArray[np.float32], run: int) -> Values:
+    """Exact inner products of the rows of `block` (k, w) uint8 with `other` (k, w) or (w,), as (k,) float64.
+
+    Runs of at most 256 products stay below 2**24, where float32 is exact. einsum casts some thousand bytes at a time,
+    in its own buffer: measured faster than int32, float64 and BLAS on float32 copies.
+    """
+    count, width = block.shape
+    form = "rji,rji->rj" if other.ndim == 2 else "rji,ji->rj"
+    runs: NDArray[np.float32] = np.einsum(
+        form,
+        block.reshape(count, width // run, run),
+        other.reshape(*other.shape[:-1], width // run, run),
+        dtype=np.float32,
+        casting="unsafe",
+    )
+    total: Values = runs.sum(axis=1, dtype=np.float64)
+    return total
+
+
+def _byte_sums(block: Matrix) -> NDArray[np.int64]:
+    """Exact sums of the rows of `block` (k, w) uint8, (k,) int64; folded first, as uint16 holds a sum of 257."""
+    count, width = block.shape
+    fold = _FOLD if width % _FOLD == 0 else width
+    folded = np.add.reduce(block.reshape(count, fold, width // fold), axis=1, dtype=np.uint16)
+    total: NDArray[np.int64] = folded.sum(axis=1, dtype=np.int64)
+    return total
 
 
 def _integer_sums(
     query: NDArray[np.uint8], rows: Matrix, needs: set[Need], stats: RowStats | None, subset: Indices | None
 ) -> Sums:
-    """`Sums` of uint8 vectors, exact: all of them follow from sum(a*b), sum|a-b| and the rows' own statistics."""
+    """`Sums` of uint8 vectors, exact: all follow from sum(a*b), sum(min(a, b)) and the rows' own statistics."""
     dim = len(query)
     own = row_stats(query[None])
     query_sum, query_squares = int(own.sums[0]), int(own.squares[0])
@@ -220,12 +286,21 @@ def _integer_sums(
     elif subset is not None:
         stats = RowStats(sums=stats.sums[subset], squares=stats.squares[subset])
     row_sums, row_squares = stats.sums, stats.squares
-    dot, least = np.zeros(len(row_sums), np.int64), np.zeros(len(row_sums), np.int64)
-    wide = query.astype(np.float64)
-    for part in _parts(len(dot), dim):
-        block = _take(rows, part, subset)
-        dot[part] = np.vecdot(block.astype(np.float64), wide)
-        least[part] = np.minimum(block, query).sum(axis=1, dtype=np.int64)
+    dot, least = np.zeros((2, len(row_sums)), np.int64)
+    wide = query.astype(np.float32)
+
+    def work(parts: Iterator[slice]) -> None:
+        scratch = np.empty(_BYTES, np.uint8)
+        for part in parts:
+            for columns, run in _tiles(dim):
+                block = _take(rows, part, subset, columns)
+                if needs - {"absolute"}:
+                    dot[part] += _byte_products(block, wide[columns], run).astype(np.int64)
+                if "absolute" in needs:
+                    smaller = scratch[: block.size].reshape(block.shape)
+                    least[part] += _byte_sums(np.minimum(block, query[columns], out=smaller))
+
+    _share(work, len(dot), min(dim, _WIDTH), _BYTES)
     # Centred on whole numbers near the means everything stays exact and small; what is left of the means is below 1/2.
     size = max(1, dim)
     query_mean, row_means = (2 * query_sum + size) // (2 * size), (2 * row_sums + size) // (2 * size)
@@ -242,39 +317,46 @@ def _integer_sums(
 
 
 def _float_sums(
-    query: NDArray[np.generic], rows: Matrix, needs: set[Need], stats: RowStats | None, subset: Indices | None
+    query: NDArray[np.float64], rows: Matrix, needs: set[Need], stats: RowStats | None, subset: Indices | None
 ) -> Sums:
     """`Sums` in float64; differences and means are taken element by element, so nothing cancels."""
     count, dim = len(rows) if subset is None else len(subset), len(query)
-    wide = query.astype(np.float64)
-    centred = _centred(wide[None])[0]
+    centred = _centred(query[None], np.empty((1, dim)))[0]
+    known = None if stats is None else stats.squares if subset is None else stats.squares[subset]
     absolute, squared, dot, squares, common, spreads = np.zeros((6, count))
-    with np.errstate(over="ignore", invalid="ignore"):  # an infinite or missing number makes its own row NaN, no more
-        for part in _parts(count, dim):
-            block = _take(rows, part, subset).astype(np.float64)
-            if "plain" in needs:
-                dot[part], squares[part] = np.vecdot(block, wide), np.vecdot(block, block)
-            if "centred" in needs:
-                deviation = _centred(block)
-                common[part], spreads[part] = np.vecdot(deviation, centred), np.vecdot(deviation, deviation)
-            if needs & {"absolute", "squared"}:
-                difference = np.abs(block - wide)
-                absolute[part], squared[part] = difference.sum(axis=1), np.vecdot(difference, difference)
+
+    def work(parts: Iterator[slice]) -> None:
+        with np.errstate(over="ignore", invalid="ignore"):  # an infinite or missing number spoils its own row, no more
+            scratch = np.empty((2, max(_FLOATS, dim)))
+            for part in parts:
+                size = (part.stop - part.start) * dim
+                block, other = scratch[:, :size].reshape(2, part.stop - part.start, dim)
+                np.copyto(block, _take(rows, part, subset))
+                if "plain" in needs:
+                    dot[part] = np.vecdot(block, query)
+                    squares[part] = np.vecdot(block, block) if known is None else known[part]
+                if "centred" in needs:
+                    deviation = _centred(block, other)
+                    common[part], spreads[part] = np.vecdot(deviation, centred), np.vecdot(deviation, deviation)
+                if needs & {"absolute", "squared"}:
+                    difference = np.abs(np.subtract(block, query, out=other), out=other)
+                    absolute[part], squared[part] = difference.sum(axis=1), np.vecdot(difference, difference)
+
+    _share(work, count, dim, _FLOATS)
     return Sums(
         absolute=absolute,
         squared=squared,
-        plain=Products(dot, float(np.vecdot(wide, wide)), squares),
+        plain=Products(dot, float(np.vecdot(query, query)), squares),
         centred=Products(common, float(np.vecdot(centred, centred)), spreads),
     )
 
 
-def _centred(block: Values) -> Values:
-    """Each row of `block` (n, d) less its mean; exactly 0 for a row of equal numbers, however its mean was rounded."""
-    if not block.shape[1]:
-        return block
-    deviation: Values = block - block.mean(axis=1, keepdims=True)
-    deviation[block.max(axis=1) == block.min(axis=1)] = 0.0
-    return deviation
+def _centred(block: Values, out: Values) -> Values:
+    """Each row of `block` (n, d) less its mean, in `out`; 0 for equal numbers, however their mean was rounded."""
+    if block.size:
+        np.subtract(block, block.mean(axis=1, keepdims=True), out=out)
+        out[block.max(axis=1) == block.min(axis=1)] = 0.0
+    return out
 
 
 def top_k(values: Values, ids: Sequence[str], k: int, *, higher_is_better: bool) -> Indices:
