@@ -104,6 +104,7 @@ class Metric:
         return values if self.higher_is_better else -values
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def _cosine(products: Products) -> Values:
     """dot / (norm * norm) in [-1, 1]; 0 where a norm is 0, as with an epsilon in the denominator."""
     norms = np.sqrt(products.query * products.rows)
@@ -321,7 +322,8 @@ def _float_sums(
 ) -> Sums:
     """`Sums` in float64; differences and means are taken element by element, so nothing cancels."""
     count, dim = len(rows) if subset is None else len(subset), len(query)
-    centred = _centred(query[None], np.empty((1, dim)))[0]
+    with np.errstate(invalid="ignore"):
+        centred = _centred(query[None], np.empty((1, dim)))[0]
     known = None if stats is None else stats.squares if subset is None else stats.squares[subset]
     absolute, squared, dot, squares, common, spreads = np.zeros((6, count))
 
@@ -346,8 +348,8 @@ def _float_sums(
     return Sums(
         absolute=absolute,
         squared=squared,
-        plain=Products(dot, float(np.vecdot(query, query)), squares),
-        centred=Products(common, float(np.vecdot(centred, centred)), spreads),
+        plain=Products(dot, float(query @ query), squares),
+        centred=Products(common, float(centred @ centred), spreads),
     )
 
 

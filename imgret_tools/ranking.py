@@ -148,8 +148,9 @@ def bootstrap_interval(
 ) -> Interval | None:
     """The mean of `values` (one a query) and its percentile bootstrap interval; None where no value is known.
 
-    Queries are drawn again with replacement `samples` times; the limits are quantiles of the means. None values are left
-    out. The same values and seed give the same limits. One value alone gives limits equal to it: see `count`.
+    Queries are drawn again with replacement `samples` times; the limits are quantiles of their means. Values that are
+    None are left out. The same values and seed give the same limits. One value alone gives limits equal to it: `count`
+    says so.
 
     Source: Efron 1979, Annals of Statistics 7; for retrieval Sakai 2006, SIGIR.
 
