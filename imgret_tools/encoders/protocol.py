@@ -1,7 +1,7 @@
 """What an encoder is: images or texts in, rows out.
 
-An encoder is used from two sides at once: `prepare` runs in decoding threads (it must not touch the model), `encode_images`
-and `encode_texts` run one call at a time.
+An encoder is used from two sides at once: `prepare` runs in decoding threads (it must not touch the model),
+`encode_images` and `encode_texts` run one call at a time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Encoder(Protocol):
 
     @property
     def name(self) -> str:
-        """The name a library records and `make_encoder` accepts, e.g. `mini` or `openclip:ViT-B-32/laion2b_s34b_b79k`."""
+        """What a library records and `make_encoder` accepts: `mini`, `openclip:ViT-B-32/laion2b_s34b_b79k`."""
 
     @property
     def fingerprint(self) -> str:
