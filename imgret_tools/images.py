@@ -1,17 +1,18 @@
 """Pictures: found in a folder, opened upright in true RGB, drawn small. The only place that decodes image files.
 
-What `open_picture` promises, whatever the file: mode RGB, the first frame or page, the camera's turn applied once, white
-where the file is see-through, sRGB colours, every pixel decoded or an `ImageError`. How the odd ones get there:
+What `open_picture` promises, whatever the file: mode RGB, the first frame or page, the camera's turn applied once,
+white where the file is see-through, sRGB colours, every pixel decoded or an `ImageError`. How the odd ones get there:
 
-- Turn. JPEG, PNG, WebP, MPO and AVIF come from Pillow with the tag still to apply (for AVIF Pillow reports the container's
-  own turn in its place). TIFF is turned by Pillow and HEIF by its decoder: their tags are not applied again.
-- Colour. An embedded profile that is not sRGB (CMYK, Display P3, Adobe RGB, grey) is converted with relative colorimetric
-  intent and black point compensation. CMYK without one follows browsers: (1 - c)(1 - k), JPEGs in Adobe's polarity.
+- Turn. JPEG, PNG, WebP, MPO and AVIF come from Pillow with the tag still to apply (for AVIF Pillow reports the
+  container's own turn in its place). TIFF is turned by Pillow, HEIF by its decoder: their tags are not applied again.
+- Colour. An embedded profile that is not sRGB (CMYK, Display P3, Adobe RGB, grey) is converted with relative
+  colorimetric intent and black point compensation. CMYK without one follows browsers: (1 - c)(1 - k), JPEGs in Adobe's
+  polarity.
 - Depth. 16-bit grey is divided by its own full range (TIFFs by their bits a sample). 32-bit integers and floats are
-  divided by the smallest of 1, 255 and 65535 that holds all their values, or stretched from minimum to maximum when some
-  are negative or larger; NaN and -inf become black, +inf white.
-- Size. The megapixel limit is judged on the header, before any pixel is decoded. A baseline JPEG opened at reduced scale
-  may be `JPEG_HEADROOM` times larger than the limit, since it is never held in full.
+  divided by the smallest of 1, 255 and 65535 that holds all their values, or stretched from minimum to maximum when
+  some are negative or larger; NaN and -inf become black, +inf white.
+- Size. The megapixel limit is judged on the header, before any pixel is decoded. A baseline JPEG opened at reduced
+  scale may be `JPEG_HEADROOM` times larger than the limit, since it is never held in full.
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cache, lru_cache
 from io import BytesIO
 from pathlib import Path
@@ -35,19 +35,29 @@ from typing import IO
 import numpy as np
 from PIL import Image, ImageCms, ImageFile
 
+from imgret_tools import exif
 from imgret_tools.errors import BadInput, ImageError, NotFound
 from imgret_tools.records import Failure, quoted
 
-SUFFIXES: frozenset[str] = frozenset(
-    ".jpg .jpeg .jpe .jfif .mpo .png .apng .webp .gif .tif .tiff .bmp .dib .jp2 .j2k .j2c .jpc .jpf .jpx "
-    ".ppm .pgm .pbm .pnm .pfm .heic .heics .heif .heifs .hif .avif .avifs".split()  # noqa: SIM905 - a list of thirty quoted strings reads worse
-)
+# Tried in this order. AVIF stands before HEIF: both claim the brand `mif1`, and Pillow's AVIF declines what is not AV1.
+_FORMATS = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
+    "PNG": (".png", ".apng"),
+    "WEBP": (".webp",),
+    "GIF": (".gif",),
+    "TIFF": (".tif", ".tiff"),
+    "BMP": (".bmp", ".dib"),
+    "JPEG2000": (".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
+    "AVIF": (".avif", ".avifs"),
+    "HEIF": (".heic", ".heics", ".heif", ".heifs", ".hif"),
+}
+
+SUFFIXES: frozenset[str] = frozenset(suffix for suffixes in _FORMATS.values() for suffix in suffixes)
 """Lower-case suffixes taken as pictures."""
 
 JPEG_HEADROOM = 4
 """How many times `max_megapixels` a baseline JPEG may have when it is decoded at reduced scale."""
-
-_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "DIB", "JPEG2000", "PPM", "AVIF", "HEIF")
 
 # Remarks on odd metadata would otherwise reach the user's terminal; what matters of them comes back as an ImageError.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\..*ImagePlugin")
@@ -246,7 +256,6 @@ def _decoders() -> tuple[tuple[str, Callable[..., ImageFile.ImageFile], Callable
     """Pillow's decoders of the formats taken, in the order they are tried.
 
     `Image.open` would add every format it knows (EPS runs Ghostscript) and a process-wide pixel limit in place of ours.
-    AVIF comes before HEIF: both claim the brand `mif1`, and Pillow's AVIF declines what is not AV1.
     """
     import pillow_heif
 
@@ -283,46 +292,20 @@ def _picture(image: ImageFile.ImageFile, *, at_least: int | None, max_megapixels
     if megapixels > limit:
         raise ImageError(f"{width} x {height} = {megapixels:.0f} megapixels, limit {limit}; make it smaller")
     image.load()
-    turn = _turn(image)
-    if turn in _SWAPPING:
+    turn, shot = exif.orientation(image), exif.shot(image)
+    if turn in exif.SWAPPING:
         width, height = height, width
-    taken, camera, latitude, longitude = _shot(image)
     profile = image.info.get("icc_profile")
     plain = _eight_bit(image)
     if at_least is not None and (factor := min(plain.size) // (2 * at_least)) > 1:
         plain = plain.reduce(factor)
     plain = _in_srgb(plain, profile if isinstance(profile, bytes) else b"")
-    if turn in _TURNS:
-        plain = plain.transpose(_TURNS[turn])
+    if turn in exif.TURNS:
+        plain = plain.transpose(exif.TURNS[turn])
     elif plain is image:
         plain = image.copy()
     plain.info = {}  # else a saved copy would carry the old profile, turn and place
-    return Picture(plain, width, height, taken, camera, latitude, longitude)
-
-
-# EXIF 2.32, tag 0x0112: which row and column of the sensor the first pixel is.
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-_SWAPPING = (5, 6, 7, 8)
-
-
-def _turn(image: ImageFile.ImageFile) -> int:
-    """The EXIF orientation (1 to 8) that the decoder has left to us."""
-    if image.format in ("HEIF", "TIFF"):
-        return 1
-    if image.format == "AVIF" and "exif" not in image.info:
-        return 1  # the container says upright; an XMP tag must not overrule it
-    with suppress(Exception):  # unreadable metadata never costs the picture
-        orientation = image.getexif().get(0x0112)
-        return orientation if orientation in _TURNS else 1
-    return 1
+    return Picture(plain, width, height, shot.taken, shot.camera, shot.latitude, shot.longitude)
 
 
 def _eight_bit(image: ImageFile.ImageFile) -> Image.Image:
@@ -399,54 +382,6 @@ def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError, AttributeError):
         return None
     return transform
-
-
-def _shot(image: ImageFile.ImageFile) -> tuple[str | None, str | None, float | None, float | None]:
-    """When, with what and where a picture was taken, each None where EXIF does not say or says nonsense."""
-    taken = camera = latitude = longitude = None
-    with suppress(Exception):  # every kind of damage occurs in EXIF; it never costs the picture
-        tags = image.getexif()
-        camera = _camera(_words(tags.get(0x010F)), _words(tags.get(0x0110)))
-        taken = _moment(tags.get(0x0132))
-        taken = _moment(tags.get_ifd(0x8769).get(0x9003)) or taken
-        place = tags.get_ifd(0x8825)
-        latitude = _degrees(place.get(2), place.get(1), "NS", 90)
-        longitude = _degrees(place.get(4), place.get(3), "EW", 180)
-    return (taken, camera, latitude, longitude) if None not in (latitude, longitude) else (taken, camera, None, None)
-
-
-def _words(value: object) -> str:
-    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value if isinstance(value, str) else ""
-    text = text.encode("utf-8", "replace").decode()  # lone surrogates cannot be stored
-    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())[:100]
-
-
-def _camera(make: str, model: str) -> str | None:
-    """Make and model without saying the make twice ("NIKON CORPORATION", "NIKON D90" -> "NIKON D90")."""
-    repeats = bool(make and model) and model.casefold().startswith(make.split()[0].casefold())
-    return (model if repeats else f"{make} {model}".strip())[:100] or None
-
-
-def _moment(value: object) -> str | None:
-    """EXIF's `YYYY:MM:DD HH:MM:SS` as ISO 8601; None when it is no date."""
-    found = re.match(r"(\d{4})[:/.-](\d\d)[:/.-](\d\d)[ T](\d\d):(\d\d):(\d\d)", _words(value))
-    with suppress(ValueError):
-        return datetime(*map(int, found.groups())).isoformat() if found else None  # type: ignore[arg-type]
-    return None
-
-
-def _degrees(parts: object, side: object, sides: str, limit: float) -> float | None:
-    """Degrees, minutes, seconds and a letter of `sides` as signed degrees; None when out of range or missing."""
-    letter = _words(side).upper()[:1]
-    if not isinstance(parts, tuple) or not 1 <= len(parts) <= 3 or not letter or letter not in sides:
-        return None
-    try:
-        degrees: float = sum(float(part) / 60**power for power, part in enumerate(parts))
-    except (TypeError, ValueError, ZeroDivisionError):
-        return None
-    if not math.isfinite(degrees) or not 0 <= degrees <= limit:
-        return None
-    return round(-degrees if letter == sides[1] else degrees, 7)
 
 
 def content_hash(path: Path) -> str:
