@@ -44,8 +44,6 @@ class ImageTools:
         encoder: str | None = None,
         pixel_size: Annotated[int | None, Field(ge=8, le=1024)] = None,
         dry_run: bool = False,
-        progress: Callable[[Progress], None] | None = None,
-        cancelled: Callable[[], bool] | None = None,
     ) -> IndexReport:
         """Make the pictures of a folder searchable, or bring them up to date after files changed.
 
@@ -58,9 +56,21 @@ class ImageTools:
             encoder: For a new library only: auto, mini or openclip:MODEL/PRETRAINED; leave out for the default.
             pixel_size: Side of the stored pixel rows; leave out to keep it.
             dry_run: Only tell what would change.
-            progress: Called with the state of the run.
-            cancelled: Asked between pictures; true ends the run and keeps what is done.
         """
+        return self.index(folder, library=library, encoder=encoder, pixel_size=pixel_size, dry_run=dry_run)
+
+    def index(
+        self,
+        folder: str,
+        *,
+        library: str = "default",
+        encoder: str | None = None,
+        pixel_size: int | None = None,
+        dry_run: bool = False,
+        progress: Callable[[Progress], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> IndexReport:
+        """`index_folder` for a caller that shows progress (called with the state of the run) and can cancel it."""
         if self.runtime.settings.read_only:
             raise ReadOnly("This app is shared read-only, so nothing can be indexed here; search what is there instead.")
         return self.runtime.index(
