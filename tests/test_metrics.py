@@ -6,6 +6,7 @@ import importlib.util
 import math
 import tracemalloc
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -205,11 +206,11 @@ def test_shapes_that_do_not_fit_are_refused_in_words() -> None:
 
 
 def test_the_table_names_each_measure_once() -> None:
-    assert set(NAMES) == set(Measure.__args__)
+    assert set(NAMES) == set(get_args(Measure))
     assert all(metric.name == name and metric.formula and metric.source for name, metric in METRICS.items())
 
 
-# Which measures have a property; each of the others has to be caught breaking it in `test_what_is_not_claimed_is_not_so`.
+# Which measures have a property; `test_what_is_not_claimed_is_not_so` has to catch each of the others breaking it.
 ALL = set(NAMES)
 PROPERTIES: dict[str, set[str]] = {
     "permutation of the dimensions changes nothing": ALL,
