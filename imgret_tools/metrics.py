@@ -209,7 +209,8 @@ def row_stats(rows: Matrix, *, subset: Indices | None = None) -> RowStats:
     def real(parts: Iterator[slice]) -> None:
         for part in parts:
             block = _take(rows, part, subset).astype(np.float64)
-            sums[part], squares[part] = block.sum(axis=1), np.vecdot(block, block)
+            with np.errstate(over="ignore", invalid="ignore"):
+                sums[part], squares[part] = block.sum(axis=1), np.vecdot(block, block)
 
     if rows.dtype != np.uint8:
         _share(real, count, dim, _FLOATS)
@@ -236,7 +237,7 @@ def _share(work: Callable[[Iterator[slice]], None], count: int, width: int, bloc
         work(iter(parts))
         return
     with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(work, [iter(parts)] * workers))
+        list(pool.map(work, [iter(parts)] * workers))  # one iterator for all: whoever is done takes the next part
 
 
 def _tiles(dim: int) -> Iterator[tuple[slice, int]]:
