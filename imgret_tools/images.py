@@ -18,7 +18,6 @@ white where the file is see-through, sRGB colours, every pixel decoded or an `Im
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import re
 import stat
@@ -33,7 +32,7 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from PIL import Image, ImageCms, ImageFile
+from PIL import Image, ImageCms, ImageFile, TiffImagePlugin
 
 from imgret_tools import exif
 from imgret_tools.errors import BadInput, ImageError, NotFound
@@ -291,6 +290,9 @@ def _picture(image: ImageFile.ImageFile, *, at_least: int | None, max_megapixels
     limit = max_megapixels * (JPEG_HEADROOM if reduced else 1)
     if megapixels > limit:
         raise ImageError(f"{width} x {height} = {megapixels:.0f} megapixels, limit {limit}; make it smaller")
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        # Given its memory, a TIFF decodes without asking Pillow's process-wide limit, which is lower than ours.
+        image.im = Image.new(image.mode, image._tile_size, None).im
     image.load()
     turn, shot = exif.orientation(image), exif.shot(image)
     if turn in exif.SWAPPING:
@@ -332,8 +334,8 @@ def _scaled_grey(image: ImageFile.ImageFile) -> Image.Image:
         bits = tags.get(258, 16)
         high = float(2 ** int(bits[0] if isinstance(bits, tuple) else bits) - 1)
     elif image.format != "PPM" or image.mode == "F":  # Pillow brings integer PGM to 0..65535 itself
-        finite = np.isfinite(values)
-        least, most = (float(f(values, where=finite, initial=i)) for f, i in ((np.min, math.inf), (np.max, -math.inf)))
+        finite = values[np.isfinite(values)]
+        least, most = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
         fitting = next((top for top in (1.0, 255.0, 65535.0) if least >= 0 and most <= top), None)
         low, high = (0.0, fitting) if fitting else (least, most) if most > least else (least - 1, least)
     white_is_zero = tags.get(262) == 0
