@@ -201,6 +201,12 @@ def test_png_with_one_see_through_colour(tmp_path: Path) -> None:
     assert_colours(open_picture(tmp_path / "key.png").image, within=0)
 
 
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".bmp", ".gif"])
+def test_palette(tmp_path: Path, suffix: str) -> None:
+    pictures.corners().quantize(4).save(tmp_path / f"four{suffix}")
+    assert_colours(open_picture(tmp_path / f"four{suffix}").image, within=2)
+
+
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".gif", ".bmp", ".pbm"])
 def test_one_bit(tmp_path: Path, suffix: str) -> None:
     image = open_picture(pictures.one_bit(tmp_path / f"bits{suffix}")).image
