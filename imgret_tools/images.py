@@ -289,7 +289,7 @@ def _picture(image: ImageFile.ImageFile, *, at_least: int | None, max_megapixels
         reduced = image.size != (width, height) and not image.info.get("progressive")
     limit = max_megapixels * (JPEG_HEADROOM if reduced else 1)
     if megapixels > limit:
-        raise ImageError(f"{width} x {height} = {megapixels:.0f} megapixels, limit {limit}; make it smaller")
+        raise ImageError(f"{width} x {height} = {megapixels:.4g} megapixels, limit {limit}; make it smaller")
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         # Given its memory, a TIFF decodes without asking Pillow's process-wide limit, which is lower than ours.
         image.im = Image.new(image.mode, image._tile_size, None).im
