@@ -133,10 +133,9 @@ class Lite0:
         """(1000, 1280) weights of the classifier."""
         self._class_bias = take(CLASSES)
 
-    def __call__(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (n, 1280) and class logits (n, 1000) of (n, 3, 224, 224) pictures scaled to [-1, 1]."""
+    def feature_map(self, pictures: Tensor) -> Tensor:
+        """Features (n, 1280, 7, 7) at 49 places of (n, 3, 224, 224) pictures scaled to [-1, 1]."""
         import torch
-        from torch.nn import functional as F  # noqa: N812
 
         with torch.inference_mode():
             x = self._stem(pictures.to(self._device, memory_format=torch.channels_last))
@@ -145,5 +144,11 @@ class Lite0:
                 for step in steps:
                     y = step(y)
                 x = x + y if residual else y
-            features = self._head(x).mean((2, 3))
-            return features, F.linear(features, self.class_weights, self._class_bias)
+            return self._head(x)
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Class logits (n, 1000) of pooled features (n, 1280)."""
+        import torch
+
+        with torch.inference_mode():
+            return torch.nn.functional.linear(features, self.class_weights, self._class_bias)

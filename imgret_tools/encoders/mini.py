@@ -3,10 +3,12 @@
 An image row is `[sqrt(1 - w) * look ; sqrt(w) * meaning]`, a text row `[0 ; meaning]`, each half unit, 768 numbers:
 
 - *look* (384): the network's pooled features, unit, projected on the first right singular vectors of its row-centred
-  class weights, the directions in which classes differ; unit again. It carries image -> image search.
-- *meaning* (384): the text vectors of the 1000 ImageNet class names, weighted by the image's class probabilities
-  (ConSE, Norouzi et al. 2013, arXiv:1312.5650); class vectors centred by their mean. A text's meaning is its own
-  sentence vector, so that `text . image` ranks as `text . meaning` does.
+  class weights, the directions in which classes differ; unit again. It carries image -> image search. Pooled twice,
+  over the whole map and over its centre, and averaged: what a photo is of stands near its middle.
+- *meaning* (384): the text vectors of the 1000 ImageNet classes, weighted by the image's class probabilities (ConSE,
+  Norouzi et al. 2013, arXiv:1312.5650). A class's vector is the mean of its name's and of its name with WordNet's
+  definition, which brings in the kind a person would ask for ("a domestic cat"). A text's meaning is its own sentence
+  vector. Both are centred by the mean class vector, so that a text which fits nothing scores about 0.
 
 What that buys and costs is measured by benchmarks/mini_quality.py. The network knows 1000 classes and sentence vectors
 bring neighbouring words to them; it reads no counts, positions or names of people.
@@ -15,18 +17,18 @@ bring neighbouring words to them; it reads no counts, positions or names of peop
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..errors import EncoderError
+from .class_meanings import FILE as MEANINGS_FILE
+from .class_meanings import class_names, class_vectors
 from .device import resolve_device
 from .lite0 import SIDE, Lite0, weights_file
 from .minilm import DIM, MiniLM, model_folder
@@ -36,26 +38,20 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _MEANING_WEIGHT = 0.1
-_RECIPE = "mini-1"  # part of the fingerprint: change it whenever rows change
-_RESIZE = 256  # shorter side before the 224 centre crop, as the weights were trained for (crop 0.875)
+_RECIPE = "mini-2"  # part of the fingerprint: change it whenever rows change
+_CROP = 0.875  # of the shorter side: what the weights were trained for
+_TEMPERATURE = 1.5  # of the class probabilities: softer ones bring in the neighbours of the best class
+_EDGE = 1  # places of the 7 x 7 feature map left out at each side for its centre
 _BATCH = 32
 _SAMPLE = 65536
 
 
-def class_names() -> tuple[str, ...]:
-    """The 1000 ImageNet class names in the network's order, read from open_clip's file without importing open_clip."""
-    package = importlib.util.find_spec("open_clip")
-    if package is None or package.origin is None:
-        raise EncoderError(
-            "the package open-clip-torch is not installed; encoder 'mini' reads ImageNet's class names from it"
-        )
-    file = Path(package.origin).with_name("zero_shot_metadata.py")
-    spec = importlib.util.spec_from_file_location("_imgret_zero_shot_metadata", file)
-    if spec is None or spec.loader is None or not file.is_file():
-        raise EncoderError(f"no {file}; encoder 'mini' reads ImageNet's class names there: pip install open-clip-torch")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return tuple(module.IMAGENET_CLASSNAMES)
+@dataclass(frozen=True, slots=True)
+class _Meanings:
+    """The classes as directions of meaning: unit rows (1000, 384) around `centre` (384,)."""
+
+    rows: Rows
+    centre: Rows
 
 
 class Mini:
@@ -66,14 +62,16 @@ class Mini:
     side = SIDE
 
     def __init__(self, *, device: str = "") -> None:
-        self._wanted_device = device
-        self._lock = threading.RLock()
+        self._device = device
+        self._lock = threading.Lock()
+        self._loaded_text_tower: MiniLM | None = None
+        self._loaded_vision_tower: Lite0 | None = None
 
     @cached_property
     def fingerprint(self) -> str:
-        """Digest of the recipe and of both weight files' sizes, beginnings and ends; it loads no model."""
+        """Digest of the recipe and of the weight files' sizes, beginnings and ends; it loads no model."""
         digest = hashlib.sha256(_RECIPE.encode())
-        for file in (weights_file(), model_folder() / "model.safetensors"):
+        for file in (weights_file(), model_folder() / "model.safetensors", MEANINGS_FILE):
             size = file.stat().st_size
             with file.open("rb") as stream:
                 digest.update(str(size).encode() + stream.read(_SAMPLE))
@@ -84,11 +82,10 @@ class Mini:
     def prepare(self, image: Image.Image) -> NDArray[np.float32]:
         """The central 7/8 of an upright RGB picture: (3, 224, 224) float32 in [-1, 1]."""
         width, height = image.size
-        scale = _RESIZE / min(width, height)
-        crop_w, crop_h = SIDE / scale, SIDE / scale
-        left, top = (width - crop_w) / 2, (height - crop_h) / 2
+        side = min(width, height) * _CROP
+        left, top = (width - side) / 2, (height - side) / 2
         cropped = image.convert("RGB").resize(
-            (SIDE, SIDE), Image.Resampling.BICUBIC, box=(left, top, left + crop_w, top + crop_h)
+            (SIDE, SIDE), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side)
         )
         pixels = np.asarray(cropped, dtype=np.float32).transpose(2, 0, 1)
         return np.ascontiguousarray(pixels / 127.5 - 1.0)
@@ -97,9 +94,9 @@ class Mini:
         """Unit rows (n, 768) float32 of n prepared pictures, in order."""
         rows = np.zeros((len(prepared), self.dim), dtype=np.float32)
         for start in range(0, len(prepared), _BATCH):
-            features, probabilities = self._look(prepared[start : start + _BATCH])
+            features, probabilities = self._see(prepared[start : start + _BATCH])
             look = _unit(_unit(features) @ self._projection)
-            meaning = _unit(probabilities @ self._class_vectors)
+            meaning = _unit(probabilities @ self._meanings.rows)
             joined = np.hstack([np.sqrt(1 - _MEANING_WEIGHT) * look, np.sqrt(_MEANING_WEIGHT) * meaning])
             rows[start : start + _BATCH] = _unit(joined)
         return rows
@@ -107,43 +104,62 @@ class Mini:
     def encode_texts(self, texts: Sequence[str]) -> Rows:
         """Unit rows (n, 768) float32 of n texts in the images' space, in order."""
         rows = np.zeros((len(texts), self.dim), dtype=np.float32)
-        rows[:, DIM:] = self._text_tower.encode(texts)
+        if len(texts):
+            rows[:, DIM:] = _unit(self._text_tower.encode(texts) - self._meanings.centre)
         return rows
 
-    def _look(self, prepared: Sequence[NDArray[np.float32]]) -> tuple[Rows, Rows]:
+    def classify(self, prepared: NDArray[np.float32], *, top: int = 5) -> list[tuple[str, float]]:
+        """The `top` likeliest ImageNet classes of one prepared picture, best first: (name, probability in [0, 1])."""
+        probabilities = self._see([prepared])[1][0]
+        names = class_names()
+        best = np.argsort(-probabilities, kind="stable")[:top]
+        return [(names[i], float(probabilities[i])) for i in best]
+
+    def why_text(self, prepared: NDArray[np.float32], text: str, *, top: int = 3) -> list[tuple[str, float]]:
+        """The classes that carry a text's hit on one prepared picture, most first: (name, share of the cosine).
+
+        The cosine of the two meanings is a sum over the 1000 classes, probability times the class's likeness to the
+        text; the shares of all classes sum to 1 (or to -1 where the text speaks against the picture).
+        """
+        probabilities = self._see([prepared])[1][0]
+        likeness = self._meanings.rows @ self.encode_texts([text])[0, DIM:]
+        parts = probabilities * likeness
+        total = abs(float(parts.sum())) or 1.0
+        names = class_names()
+        best = np.argsort(-parts, kind="stable")[:top]
+        return [(names[i], float(parts[i]) / total) for i in best]
+
+    def _see(self, prepared: Sequence[NDArray[np.float32]]) -> tuple[Rows, Rows]:
         """Features (n, 1280) and class probabilities (n, 1000) of up to a batch of prepared pictures."""
         import torch
 
-        features, logits = self._vision_tower(torch.from_numpy(np.stack(prepared)))
-        return features.cpu().numpy(), torch.softmax(logits.float(), dim=-1).cpu().numpy()
-
-    @cached_property
-    def _device(self) -> str:
-        return resolve_device(self._wanted_device)
+        tower = self._vision_tower
+        places = tower.feature_map(torch.from_numpy(np.stack(prepared)))
+        with torch.inference_mode():
+            centre = places[:, :, _EDGE:-_EDGE, _EDGE:-_EDGE]
+            features = (places.mean((2, 3)) + centre.mean((2, 3))) / 2
+            probabilities = torch.softmax(tower.classify(features) / _TEMPERATURE, dim=-1)
+            return features.cpu().numpy(), probabilities.cpu().numpy()
 
     @property
     def _text_tower(self) -> MiniLM:
         with self._lock:
+            if self._loaded_text_tower is None:
+                self._loaded_text_tower = MiniLM(device=resolve_device(self._device))
             return self._loaded_text_tower
 
     @property
     def _vision_tower(self) -> Lite0:
         with self._lock:
+            if self._loaded_vision_tower is None:
+                self._loaded_vision_tower = Lite0(device=resolve_device(self._device))
             return self._loaded_vision_tower
 
     @cached_property
-    def _loaded_text_tower(self) -> MiniLM:
-        return MiniLM(device=self._device)
-
-    @cached_property
-    def _loaded_vision_tower(self) -> Lite0:
-        return Lite0(device=self._device)
-
-    @cached_property
-    def _class_vectors(self) -> Rows:
-        """Meaning of the classes: (1000, 384), centred by their mean, unit."""
-        vectors = self._text_tower.encode(class_names())
-        return _unit(vectors - vectors.mean(axis=0))
+    def _meanings(self) -> _Meanings:
+        vectors = class_vectors()
+        centre = vectors.mean(axis=0)
+        return _Meanings(_unit(vectors - centre), centre)
 
     @cached_property
     def _projection(self) -> Rows:
