@@ -336,6 +336,9 @@ class _Run:
             with self._clock("store"):
                 self._writer.describe(self._described)
                 self._writer.remove(gone)
+            for entry in self._by_path.values() if self._thumbnails is not None else ():
+                if entry.id in gone and all(twin.id in gone for twin in self._by_sha[entry.sha256]):
+                    self._thumbnails.remove(entry.sha256)
 
     def _hash(self, path: Path) -> str:
         with self._clock("hash"):

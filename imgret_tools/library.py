@@ -442,7 +442,7 @@ class Library:
                 raise LibraryDamaged(
                     f"Chroma's collection {name} cannot be opened ({_line(error)}); `imgret doctor --rebuild` makes it anew."
                 ) from error
-            found_space = (collection.configuration.get("hnsw") or {}).get("space")
+            found_space = collection.configuration_json.get("hnsw", {}).get("space")
             if found_space != space:
                 raise LibraryMismatch(f"Collection {name} is in space {found_space}, {space} expected; `imgret doctor --rebuild`.")
             found = (collection.metadata or {}).get("encoder")

@@ -227,6 +227,14 @@ class Runtime:
         except ImageError as error:
             raise BadInput(f"Query picture {path.name} cannot be used: {error}. Give another picture.") from error
 
+    def thumbnail(self, entry: Entry) -> Path:
+        """The cached thumbnail file of an indexed picture, made when it is missing.
+
+        Raises:
+            ImageError: it is missing and the picture cannot be opened any more.
+        """
+        return self.thumbnails.get(entry.sha256, Path(entry.path), "")
+
     def vector(self, library: Library, query: Query) -> NDArray[np.float32]:
         """The unit row (dim,) of a query in the library's embedding space."""
         row = np.zeros(library.card.dim, np.float32)
@@ -246,7 +254,9 @@ class Runtime:
         pixels = library.pixels
         if isinstance(image, Entry) and image.sha256 in pixels:
             return np.asarray(pixels.matrix()[pixels.numbers([image.sha256])[0]])
-        return resize_pixels(self.open_query(image, pixels.size), pixels.size)
+        # Opened at the scale that indexing opens at: a JPEG decoded at another one has slightly other pixels.
+        at_least = max(self.encoder(library.card.encoder).side, pixels.size)
+        return resize_pixels(self.open_query(image, at_least), pixels.size)
 
     # Searching
 

@@ -1,0 +1,103 @@
+"""What all tests share: no network, a data folder of their own, real photos out of installed packages."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from imgret_tools import ImageTools, Runtime, Settings
+
+PHOTOS = {
+    "cat": ["skimage/data/chelsea.png"],
+    "cheetah": [
+        "gradio/media_assets/images/cheetah.jpg",
+        "gradio/media_assets/images/cheetah1.jpg",
+        "gradio/test_data/cheetah2.jpg",
+    ],
+    "coffee": ["skimage/data/coffee.png"],
+    "lion": ["gradio/media_assets/images/lion.jpg"],
+    "motorcycle": ["skimage/data/motorcycle_left.png", "skimage/data/motorcycle_right.png"],
+    "people": ["skimage/data/astronaut.png", "matplotlib/mpl-data/sample_data/grace_hopper.jpg"],
+    "rocket": ["skimage/data/rocket.jpg"],
+    "tower": ["gradio/media_assets/images/tower.jpg"],
+}
+
+
+def photo(name: str) -> Path:
+    """The file of a photo that an installed package ships, `package/path/in/it`."""
+    package, _, rest = name.partition("/")
+    spec = importlib.util.find_spec(package)
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / rest
+
+
+def copy_photos(folder: Path) -> Path:
+    """`folder` filled with the photos, a sub-folder a label."""
+    for label, names in PHOTOS.items():
+        (folder / label).mkdir(parents=True, exist_ok=True)
+        for name in names:
+            shutil.copyfile(photo(name), folder / label / Path(name).name)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _own_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No variable of the person who runs the tests reaches them."""
+    for name in [name for name in os.environ if name.startswith(("IMGRET_", "HF_", "GRADIO_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("IMGRET_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", "False")
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of twelve real photos in eight labelled sub-folders, one's own to change."""
+    return copy_photos(tmp_path / "photos")
+
+
+@pytest.fixture
+def runtime(tmp_path: Path) -> Iterator[Runtime]:
+    """A runtime on an empty data folder; `mini` makes new libraries."""
+    with Runtime.open(Settings(data_dir=tmp_path / "data", encoder="mini", roots=(tmp_path,))) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def indexed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ImageTools]:
+    """Tools on a library `default` of the photos; read only, please."""
+    folder = tmp_path_factory.mktemp("indexed")
+    copy_photos(folder / "photos")
+    with Runtime.open(Settings(data_dir=folder / "data", encoder="mini", roots=(folder,))) as opened:
+        opened.index(folder / "photos")
+        yield ImageTools(opened)
+
+
+@pytest.fixture
+def chroma_server(tmp_path: Path) -> Iterator[str]:
+    """The address of a Chroma server of one's own on loopback."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [str(Path(sys.executable).parent / "chroma"), "run", "--host", "127.0.0.1", "--port", str(port)]
+    with subprocess.Popen([*command, "--path", str(tmp_path / "server")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            for _ in range(200):
+                with socket.socket() as probe:
+                    if probe.connect_ex(("127.0.0.1", port)) == 0:
+                        break
+                time.sleep(0.05)
+            else:
+                pytest.fail("the Chroma server did not come up in 10 s")
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.terminate()
