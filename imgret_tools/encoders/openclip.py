@@ -19,6 +19,7 @@ from . import weights
 from .device import resolve_device
 from .protocol import Rows
 from .torchvision_guard import guard_torchvision
+from .vietnamese import in_english
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -84,6 +85,12 @@ class OpenClip:
         return int(max(size) if isinstance(size, list) else size)
 
     @property
+    def translates(self) -> bool:
+        """Whether Vietnamese is put into English first: yes for CLIP's own English tokenizer, no for multilingual ones."""
+        text = self._config.get("text_cfg")
+        return not (isinstance(text, dict) and (text.get("hf_tokenizer_name") or text.get("hf_model_name")))
+
+    @property
     def precision(self) -> str:
         """Number format of the image tower: `float32` or `bfloat16`; loads the model."""
         return self._loaded.image_type
@@ -109,7 +116,8 @@ class OpenClip:
         rows = np.zeros((len(texts), self.dim), dtype=np.float32)
         for start in range(0, len(texts), _BATCH):
             loaded = self._loaded
-            tokens = loaded.tokenizer(list(texts[start : start + _BATCH]))
+            batch = texts[start : start + _BATCH]
+            tokens = loaded.tokenizer([in_english(text) for text in batch] if self.translates else list(batch))
             with torch.inference_mode():
                 encoded = loaded.model.encode_text(tokens.to(loaded.device))  # type: ignore[operator]
             rows[start : start + _BATCH] = _unit(encoded)

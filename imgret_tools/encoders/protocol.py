@@ -36,6 +36,10 @@ class Encoder(Protocol):
     def side(self) -> int:
         """Pixels of the model's square input; pictures may be opened at reduced scale down to twice this."""
 
+    @property
+    def translates(self) -> bool:
+        """Whether Vietnamese texts are put into English by the glossary first; `vietnamese.translate` shows how."""
+
     def prepare(self, image: Image.Image) -> NDArray[np.float32]:
         """The model's own preprocessing of one upright RGB picture: (3, side, side) float32. Safe in threads."""
 

@@ -1,0 +1,175 @@
+"""Vietnamese phrases to English ones, by a glossary of what pictures show.
+
+mini's sentence model reads English only. A search phrase is short and names visible things, so that a glossary with
+the longest entry first goes a long way; words it does not know are reported, so that a page can say so.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+FILE = Path(__file__).with_name("vietnamese.txt")
+
+_TONES = "\u0300\u0301\u0303\u0309\u0323"  # grave, acute, tilde, hook, dot below
+_ONLY_VIETNAMESE = re.compile("[ăđơư\u1ea0-\u1ef9]")
+_KINDS: dict[str, Literal["adjective", "other"]] = {
+    "adjectives": "adjective",
+    "actions": "other",
+    "connectives": "other",
+    "fillers": "other",
+}
+_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+
+
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """A Vietnamese phrase in English, and the words of it that the glossary lacks (left out of `english`)."""
+
+    text: str
+    english: str
+    unknown: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    english: str
+    kind: Literal["noun", "adjective", "other"] = "noun"
+
+
+@dataclass(frozen=True, slots=True)
+class _Glossary:
+    """Entries by spelling, and by spelling without diacritics (None: several meanings share it).
+
+    Where an adjective shares its plain spelling with other words it wins: "den" is black far more often than a lamp.
+    """
+
+    exact: dict[tuple[str, ...], _Entry]
+    plain: dict[tuple[str, ...], _Entry | None]
+    longest: int
+
+
+def in_english(text: str) -> str:
+    """`text` for a model that reads English only: its translation if it is Vietnamese and any of it is known."""
+    translation = translate(text)
+    return translation.english if translation is not None and translation.english else text
+
+
+def translate(text: str) -> Translation | None:
+    """`text` in English, or None if it is not Vietnamese.
+
+    With diacritics a text is taken for Vietnamese by letters that no other language has, or, where it has only accents
+    that French or Spanish also have, by every accented word being in the glossary. Without diacritics ("con meo den")
+    it must have two words or more, all of them covered, two of them by one entry.
+    """
+    words = _WORD.findall(unicodedata.normalize("NFC", text).lower())
+    glossary = _glossary()
+    if all(word.isascii() for word in words):
+        found = _cover([_plain(word) for word in words], glossary.plain, glossary.longest)
+        if len(words) < 2 or any(entry is None for _, entry in found) or not any(size > 1 for size, _ in found):
+            return None
+        return Translation(text, _join([entry for _, entry in found if entry]), ())
+    found = _cover([_spelled(word) for word in words], glossary.exact, glossary.longest)
+    english: list[_Entry] = []
+    unknown: list[str] = []
+    position = 0
+    for size, entry in found:
+        if entry is not None:
+            english.append(entry)
+        elif words[position].isascii():  # a loan word, a name or a number reads the same in English
+            english.append(_Entry(words[position]))
+        else:
+            unknown.append(words[position])
+        position += size
+    if not _ONLY_VIETNAMESE.search(" ".join(words)) and unknown:
+        return None
+    return Translation(text, _join(english), tuple(unknown))
+
+
+def _cover(
+    words: list[str], entries: dict[tuple[str, ...], _Entry] | dict[tuple[str, ...], _Entry | None], longest: int
+) -> list[tuple[int, _Entry | None]]:
+    """`words` cut into the longest entries from the left: (how many words, entry), None for a word without an entry."""
+    found: list[tuple[int, _Entry | None]] = []
+    position = 0
+    while position < len(words):
+        for size in range(min(longest, len(words) - position), 0, -1):
+            entry = entries.get(tuple(words[position : position + size]))
+            if entry is not None:
+                break
+        else:
+            size, entry = 1, None
+        found.append((size, entry))
+        position += size
+    return found
+
+
+def _join(entries: list[_Entry]) -> str:
+    """One English phrase: adjectives stand before the noun that they follow in Vietnamese."""
+    phrase: list[str] = []
+    noun: int | None = None  # where the last noun stands, while adjectives may follow it
+    for entry in entries:
+        if not entry.english:
+            continue
+        if entry.kind == "adjective" and noun is not None:
+            phrase.insert(noun, entry.english)
+            continue
+        noun = len(phrase) if entry.kind == "noun" else None
+        phrase.append(entry.english)
+    return " ".join(phrase)
+
+
+def _spelled(word: str) -> str:
+    """`word` with its tone mark at the end: "hoà" and "hòa" are two spellings of one word."""
+    letters = unicodedata.normalize("NFD", word)
+    tones = "".join(letter for letter in letters if letter in _TONES)
+    return "".join(letter for letter in letters if letter not in _TONES) + tones
+
+
+def _plain(word: str) -> str:
+    """`word` as typed without a Vietnamese keyboard."""
+    letters = unicodedata.normalize("NFD", word.replace("đ", "d"))
+    return "".join(letter for letter in letters if not unicodedata.combining(letter))
+
+
+@cache
+def _glossary() -> _Glossary:
+    exact: dict[tuple[str, ...], _Entry] = {}
+    sharing: dict[tuple[str, ...], set[_Entry]] = {}
+    for phrase, entry in _entries(FILE.read_text(encoding="utf-8")):
+        words = _WORD.findall(unicodedata.normalize("NFC", phrase).lower())
+        if exact.setdefault(tuple(_spelled(word) for word in words), entry) is entry:
+            key = tuple(_plain(word) for word in words)
+            sharing.setdefault(key, set()).add(entry)
+    plain: dict[tuple[str, ...], _Entry | None] = {}
+    for key, entries in sharing.items():
+        likely = {entry for entry in entries if entry.kind == "adjective"} or entries
+        plain[key] = likely.pop() if len(likely) == 1 else None
+    return _Glossary(exact, plain, max(map(len, exact)))
+
+
+def _entries(lines: str) -> list[tuple[str, _Entry]]:
+    """The file's entries, each spelling by itself; entries with a classifier come after all others."""
+    bare: list[tuple[str, _Entry]] = []
+    classified: list[tuple[str, _Entry]] = []
+    classifiers: list[str] = []
+    kind: Literal["noun", "adjective", "other"] = "noun"
+    for line in lines.splitlines():
+        if not line.strip() or line.startswith("#"):
+            continue
+        if line.startswith("["):
+            section, _, listed = line.strip("[] ").partition(":")
+            classifiers = [word.strip() for word in listed.split(",") if word.strip()]
+            kind = _KINDS.get(section, "noun")
+            continue
+        for item in line.split(";"):
+            spellings, _, english = item.partition("=")
+            entry = _Entry(english.strip(), kind)
+            for spelling in (part.strip() for part in spellings.split("|")):
+                bare.append((spelling, entry))
+                classified += [(f"{classifier} {spelling}", entry) for classifier in classifiers]
+    return bare + classified
