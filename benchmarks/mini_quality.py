@@ -1,11 +1,15 @@
 """How well an encoder retrieves on a folder of labelled photos, by picture and by words.
 
     python benchmarks/mini_quality.py --data FOLDER [--encoder mini]
+    python benchmarks/mini_quality.py --captions FOLDER [--encoder mini]
 
 FOLDER is laid out `train/<class>/*.jpg` and `test/<class>/*.jpg`. Every test photo queries the training photos
 (cosine on unit rows); AP is the mean of the precision at the rank of each relevant photo, divided by the number of
 relevant photos. With words, each class's plain-English kind (KINDS, written down before anything was measured)
 queries the training photos, and a photo of any class of that kind is right.
+
+With --captions, each caption of Debian's `tuxpaint-stamps-default` (photos and drawings with captions in many languages;
+`apt-get download`, `dpkg-deb -x`) looks for its picture among all of them, in English and in Vietnamese.
 """
 
 from __future__ import annotations
@@ -101,13 +105,47 @@ def by_words(encoder: Encoder, rows: np.ndarray, labels: np.ndarray) -> tuple[di
     }, dict(zip(KINDS, relevant[:, :5].any(axis=1).tolist(), strict=True))
 
 
+def stamps(folder: Path) -> list[tuple[Image.Image, str, str]]:
+    """The captioned pictures under `folder`, on white: (picture, English caption, Vietnamese caption).
+
+    A caption file's first line is English; the line that begins with "vi.utf8=" is Vietnamese.
+    """
+    found = []
+    for path in sorted(folder.rglob("*.png")):
+        text, drawn = path.with_suffix(".txt"), {"symbols", "cartoon"} & set(path.parts)
+        lines = text.read_text(encoding="utf-8", errors="replace").splitlines() if text.is_file() and not drawn else []
+        vietnamese = next((line.partition("=")[2].strip() for line in lines if line.startswith("vi.utf8=")), "")
+        if vietnamese:
+            picture = Image.open(path).convert("RGBA")
+            white = Image.new("RGBA", picture.size, "white")
+            white.alpha_composite(picture)
+            found.append((white.convert("RGB"), lines[0].strip(), vietnamese))
+    return found
+
+
+def by_caption(encoder: Encoder, folder: Path) -> None:
+    """Print how often a caption finds its picture, in English and in Vietnamese."""
+    found = stamps(folder)
+    rows = encoder.encode_images([encoder.prepare(picture) for picture, _, _ in found])
+    captions = np.array([english for _, english, _ in found])
+    for language, texts in (("English", [e for _, e, _ in found]), ("Vietnamese", [v for _, _, v in found])):
+        order = np.argsort(-(encoder.encode_texts(texts) @ rows.T), axis=1, kind="stable")
+        first = (captions[order] == captions[:, None]).argmax(axis=1)
+        print(f"{language:<12} {len(texts)} captions   R@1 {(first < 1).mean():.3f}   R@10 {(first < 10).mean():.3f}")
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder with train/<class> and test/<class>")
+    asked = parser.add_mutually_exclusive_group(required=True)
+    asked.add_argument("--data", type=Path, help="folder with train/<class> and test/<class>")
+    asked.add_argument("--captions", type=Path, help="folder of pictures with captions: stamps of Tux Paint, unpacked")
     parser.add_argument("--encoder", default="mini")
     arguments = parser.parse_args()
     encoder = make_encoder(arguments.encoder)
+    if arguments.captions:
+        by_caption(encoder, arguments.captions)
+        return
     images, labels = photos(arguments.data / "train")
     query_images, query_labels = photos(arguments.data / "test")
     encoder.encode_images([encoder.prepare(images[0])])  # loads the weights

@@ -86,7 +86,7 @@ class OpenClip:
 
     @property
     def translates(self) -> bool:
-        """Whether Vietnamese is put into English first: yes for CLIP's own English tokenizer, no for multilingual ones."""
+        """Whether Vietnamese is put into English first: yes for CLIP's own tokenizer, no for multilingual ones."""
         text = self._config.get("text_cfg")
         return not (isinstance(text, dict) and (text.get("hf_tokenizer_name") or text.get("hf_model_name")))
 
