@@ -8,7 +8,7 @@ FOLDER is laid out `train/<class>/*.jpg` and `test/<class>/*.jpg`. Every test ph
 relevant photos. With words, each class's plain-English kind (KINDS, written down before anything was measured)
 queries the training photos, and a photo of any class of that kind is right.
 
-With --captions, each caption of Debian's `tuxpaint-stamps-default` (photos and drawings with captions in many languages;
+With --captions, each caption of Debian's `tuxpaint-stamps-default` (photos and drawings, captioned in many languages;
 `apt-get download`, `dpkg-deb -x`) looks for its picture among all of them, in English and in Vietnamese.
 """
 
