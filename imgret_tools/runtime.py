@@ -9,7 +9,8 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -19,16 +20,31 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from imgret_tools.encoders import make_encoder
+from imgret_tools.bench import Bench, Probe
+from imgret_tools.compare import compare, compare_set
+from imgret_tools.comparison import Comparison, QuerySetComparison
+from imgret_tools.encoders import choose, make_encoder
 from imgret_tools.encoders.pixels import resize_pixels
 from imgret_tools.encoders.protocol import Encoder
 from imgret_tools.errors import BadInput, ImageError, NotFound
 from imgret_tools.filters import Condition
-from imgret_tools.images import ThumbnailCache, find_images, open_picture
-from imgret_tools.indexing import index_folder, no_pictures
+from imgret_tools.images import ThumbnailCache, content_hash, find_images, open_picture
+from imgret_tools.indexing import BATCH, index_folder, no_pictures
 from imgret_tools.library import HnswSpace, Library, folder_name
-from imgret_tools.metrics import METRICS, top_k
-from imgret_tools.records import Entry, Hit, IndexReport, LibraryInfo, Measure, Progress, Scalar, SearchKind, SearchReport, Space
+from imgret_tools.metrics import METRICS, RowStats, row_stats, top_k
+from imgret_tools.records import (
+    Entry,
+    Failure,
+    Hit,
+    IndexReport,
+    LibraryInfo,
+    Measure,
+    Progress,
+    Scalar,
+    SearchKind,
+    SearchReport,
+    Space,
+)
 from imgret_tools.settings import Settings
 
 EXACT_UP_TO = 50_000
@@ -60,6 +76,7 @@ class Runtime:
         self._libraries: dict[str, Library] = {}
         self._encoders: dict[str, tuple[Encoder, threading.Lock]] = {}
         self._lock = threading.RLock()
+        self._pixel_stats: dict[Path, tuple[tuple[int, int], RowStats]] = {}
         self.thumbnails = ThumbnailCache(settings.data_dir / "thumbnails")
 
     @classmethod
@@ -335,6 +352,118 @@ class Runtime:
             total=len(snapshot),
             notice=" ".join(notices),
         )
+
+    # Comparing
+
+    def compare(
+        self, image: Path | Image.Image | Entry, *, library: str = "default", k: int = 5, label: str | None = None
+    ) -> Comparison:
+        """One query picture under every measure on every space; images with its very content are left out of its hits.
+
+        Args:
+            image: the query.
+            library: where.
+            k: how many hits count.
+            label: what the query shows; left out, it is that of its twin in the library, or its folder's name.
+        """
+        target = self.library(library)
+        return compare(self._bench(target, k), self._probe(target, image, label))
+
+    def compare_queries(
+        self,
+        folder: Path,
+        *,
+        library: str = "default",
+        k: int = 5,
+        progress: Callable[[Progress], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> QuerySetComparison:
+        """Every picture under `folder` as a query, the name of its sub-folder as its label: quality with intervals.
+
+        Args:
+            folder: the queries, `<class>/<picture>`.
+            library: where to search.
+            k: how many hits count.
+            progress: called with the state of the run.
+            cancelled: asked before each batch; the figures then cover what was done.
+
+        Raises:
+            BadInput: no picture there can be used.
+        """
+        target, scan = self.library(library), find_images(folder)
+        if not scan.images:
+            raise BadInput(no_pictures(folder, scan))
+        bench, failed, total = self._bench(target, k), list[Failure](), len(scan.images)
+        stopped = False
+
+        def opened(path: Path) -> tuple[Image.Image, str] | Failure:
+            try:
+                return self.open_query(path, self._at_least(target)), content_hash(path)
+            except (BadInput, OSError) as error:
+                return Failure(str(path), str(error))
+
+        def probes() -> Iterator[Probe]:
+            nonlocal stopped
+            with ThreadPoolExecutor(2) as pool:
+                for start in range(0, total, BATCH):
+                    if stopped := cancelled is not None and cancelled():
+                        return
+                    paths = [image.path for image in scan.images[start : start + BATCH]]
+                    found = list(zip(paths, pool.map(opened, paths), strict=True))
+                    failed.extend(picture for _, picture in found if isinstance(picture, Failure))
+                    pictures = [(path, *picture) for path, picture in found if not isinstance(picture, Failure)]
+                    encoder, turn = self._checked(target)
+                    prepared = [encoder.prepare(picture) for _, picture, _ in pictures]
+                    with turn:
+                        rows = encoder.encode_images(prepared)
+                    for (path, picture, sha256), row in zip(pictures, rows, strict=True):
+                        label = "" if path.parent == folder else path.parent.name
+                        pixels = resize_pixels(picture, target.card.pixel_size)
+                        yield Probe({"image": str(path)}, row, pixels, label, True, sha256)
+
+        def show(done: int) -> None:
+            if progress is not None:
+                progress(Progress("compare", done + len(failed), total))
+
+        return compare_set(
+            bench, probes(), folder=str(folder), failed=failed, done=show, cancelled_of=lambda: total if stopped else 0
+        )
+
+    def _bench(self, target: Library, k: int) -> Bench:
+        matrix = target.pixels.matrix()
+        if not len(matrix):
+            return Bench(target, k=k, pixel_stats=None)
+        file = Path(str(matrix.filename))  # type: ignore[attr-defined]
+        stamp = (len(matrix), file.stat().st_ino)  # rows are only appended, and compaction makes a new file
+        with self._lock:
+            known = self._pixel_stats.get(file)
+            if known is None or known[0] != stamp:
+                known = self._pixel_stats[file] = (stamp, row_stats(matrix))
+        return Bench(target, k=k, pixel_stats=known[1])
+
+    def _probe(self, target: Library, image: Path | Image.Image | Entry, label: str | None) -> Probe:
+        """A query picture in both spaces, opened once and at the scale that indexing opens at."""
+        query, told = Query(image=image).described(), label is not None
+        shown = {"image": query["image"]}
+        if isinstance(image, Entry):
+            row, pixels = target.row(image.id), self.pixel_row(target, image)
+            return Probe(shown, row, pixels, image.label if label is None else label, told, image.sha256)
+        started = time.perf_counter()
+        sha256 = content_hash(image) if isinstance(image, Path) else ""
+        picture = self.open_query(image, self._at_least(target))
+        opened = time.perf_counter()
+        row = self.encode_image(target, picture)
+        encoded = time.perf_counter()
+        pixels = resize_pixels(picture, target.card.pixel_size)
+        seconds = {"open": opened - started, "embedding": encoded - opened, "pixels": time.perf_counter() - encoded}
+        if label is None and isinstance(image, Path):
+            twins = (entry.label for entry in target.snapshot.entries() if entry.sha256 == sha256 and entry.label)
+            label = next(twins, image.resolve().parent.name)
+        rounded = {name: round(spent, 4) for name, spent in seconds.items()}
+        return Probe(shown, row, pixels, label or "", told, sha256, rounded)
+
+    def _at_least(self, target: Library) -> int:
+        return max(self.encoder(target.card.encoder).side, target.card.pixel_size)
 
     @staticmethod
     def _kind(search: SearchKind, space: Space, where: Sequence[Condition], size: int) -> Literal["exact", "hnsw"]:

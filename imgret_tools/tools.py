@@ -14,6 +14,7 @@ from typing import Annotated, TypeVar, get_args
 from PIL import Image
 from pydantic import Field
 
+from imgret_tools.comparison import Comparison, QuerySetComparison
 from imgret_tools.errors import BadInput, ImageError, NotFound, PathRefused, ReadOnly
 from imgret_tools.filters import parse_where
 from imgret_tools.images import open_picture
@@ -150,6 +151,43 @@ class ImageTools:
             space=one_of("space", space, get_args(Space)),
             search=one_of("search", search, get_args(SearchKind)),
             where=parse_where(where),
+        )
+
+    def compare_metrics(
+        self,
+        image: str,
+        k: Count = 5,
+        library: str = "default",
+        label: Annotated[str | None, Field(max_length=200)] = None,
+    ) -> Comparison:
+        """Compare what each of four measures finds for one query picture, on embeddings, on pixels and through HNSW.
+
+        Returns a row for each way to search: its hits with values, time, agreement with the other rows and, where the
+        query's label is known, quality (P@k, AP). Use it to choose a measure or to explain why results differ.
+
+        Args:
+            image: An id from an earlier result, a path inside the allowed roots, or a URL where the app allows it.
+            k: How many hits count.
+            library: Name of the library.
+            label: What the query shows, as the library labels it; leave out to take it from the picture's folder.
+        """
+        _whole("k", k, 1, MAX_K)
+        query = self.picture(image, library)
+        return self.runtime.compare(query, library=library, k=k, label=self.phrase(label, "label"))
+
+    def compare_queries(
+        self,
+        folder: str,
+        *,
+        k: int = 5,
+        library: str = "default",
+        progress: Callable[[Progress], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> QuerySetComparison:
+        """`compare_metrics` for a folder of labelled queries, `<class>/<picture>`: means with intervals, not hits."""
+        _whole("k", k, 1, MAX_K)
+        return self.runtime.compare_queries(
+            self.allowed(folder), library=library, k=k, progress=progress, cancelled=cancelled
         )
 
     # From strings to types
