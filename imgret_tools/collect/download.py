@@ -73,7 +73,8 @@ class DownloadReport(Record):
     def __str__(self) -> str:
         lines = [
             f"Saved {self.saved} pictures ({self.bytes / 1e6:.1f} MB) in {quoted(self.folder)}, "
-            f"{self.kept} were there, {len(self.failed)} failed; {self.seconds:.1f} s, {self.images_per_second:.1f} images/s."
+            f"{self.kept} were there, {len(self.failed)} failed; {self.seconds:.1f} s, "
+            f"{self.images_per_second:.1f} images/s."
         ]
         if self.missing:
             lines.append(f"{self.missing} saved earlier are no longer in the folder; they are not fetched again.")

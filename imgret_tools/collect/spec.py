@@ -63,7 +63,7 @@ class Spec(Record):
     workers: int = 8
     max_bytes: int = 50_000_000
     min_pixels: int = 50
-    near: int = 4
+    near: int = 6
     test: int = 1
     train: int = 19
     seed: int = 0
