@@ -11,6 +11,7 @@ Sentences travel as `Note`s: a kind with its facts, so that a page can say them 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -280,6 +281,14 @@ class QuerySetComparison(Record):
             )
         lines += map(str, (*self.findings, *self.by_construction, *self.notes))
         return "\n".join([*lines, *(f"failed {failure}" for failure in self.failed[:5])])
+
+
+def telling(rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:
+    """The rows worth drawing: a re-ranked one only where its hits differ from those of the exact row of its measure."""
+    exact = {
+        row.measure: [hit.id for hit in row.hits] for row in rows if (row.space, row.search) == ("embedding", "exact")
+    }
+    return [row for row in rows if row.search != "reranked" or [hit.id for hit in row.hits] != exact.get(row.measure)]
 
 
 def row_name(space: Space, measure: Measure, search: RowSearch) -> str:
