@@ -12,23 +12,20 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import urldefrag
 
 import httpx
 from filelock import FileLock, Timeout
 
 from imgret_tools.collect.guard import FetchError, host_of, picture_kind
-from imgret_tools.collect.jobs import Job, JobQueue
+from imgret_tools.collect.jobs import Job, JobQueue, job_folders, load_jobs
 from imgret_tools.collect.manifest import FILE_LIST, Manifest, Saved
 from imgret_tools.collect.meter import Cancelled, Meter, OnProgress, watch
-from imgret_tools.collect.names import folder_names, short_hash, stem_of
+from imgret_tools.collect.names import short_hash, stem_of
 from imgret_tools.collect.polite import Manners, Web, back_off
-from imgret_tools.collect.spec import load_urls, sources_path
 from imgret_tools.collect.transport import read_body
 from imgret_tools.errors import BadInput, CollectError, ImageError, PathRefused
 from imgret_tools.files import atomic_write
@@ -140,7 +137,7 @@ def download(
         obey_robots=obey_robots,
         allow_private=allow_private,
     )
-    jobs, duplicates = _jobs(Path(urls))
+    jobs, duplicates = load_jobs(Path(urls))
     out = Path(out)
     try:
         (out / _PARTIAL).mkdir(parents=True, exist_ok=True)
@@ -172,7 +169,7 @@ class _Run:
         self.jobs, self.out, self.web, self.max_bytes = jobs, out, web, max_bytes
         self.manifest = Manifest(out)
         self.meter = Meter("download", len(jobs), progress)
-        self.folders = _folders(jobs)
+        self.folders = job_folders(jobs)
         self.failed: list[Failure] = []
         self.saved = self.kept = self.missing = self.bytes = 0
         self.started = time.monotonic()
@@ -432,32 +429,3 @@ def _resumption(partial: Path) -> tuple[dict[str, str], int]:
     if not have or not validator or not facts["plain"]:
         return {}, 0
     return {"Range": f"bytes={have}-", "If-Range": validator}, have
-
-
-def _jobs(path: Path) -> tuple[list[Job], int]:
-    """One job a URL, under its first term, and how many times a URL was repeated."""
-    sources: dict[str, dict[str, str]] = {}
-    if (beside := sources_path(path)).exists():
-        sources = json.loads(beside.read_text(encoding="utf-8"))["sources"]
-    jobs: dict[str, Job] = {}
-    repeated = 0
-    for category, terms in load_urls(path).items():
-        for term, urls in terms.items():
-            for url in (urldefrag(text.strip()).url for text in urls):
-                if url in jobs:
-                    repeated += 1
-                    continue
-                told = sources.get(url, {})
-                source = {name: told[name] for name in ("page", "license", "credit") if told.get(name)}
-                jobs[url] = Job(url, category, term, source)
-    return list(jobs.values()), repeated
-
-
-def _folders(jobs: Iterable[Job]) -> dict[tuple[str, str], str]:
-    pairs = list(dict.fromkeys((job.category, job.term) for job in jobs))
-    categories = folder_names([category for category, _ in pairs])
-    folders: dict[tuple[str, str], str] = {}
-    for category in categories:
-        terms = folder_names([term for of, term in pairs if of == category])
-        folders.update({(category, term): f"{categories[category]}/{name}" for term, name in terms.items()})
-    return folders

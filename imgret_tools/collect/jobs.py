@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import heapq
+import json
 import threading
 import time
 from collections import defaultdict, deque
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urldefrag
 
 from imgret_tools.collect.guard import host_of
+from imgret_tools.collect.names import folder_names
 from imgret_tools.collect.polite import Pace
+from imgret_tools.collect.spec import load_urls, sources_path
+from imgret_tools.errors import BadInput
 
 
 @dataclass(slots=True)
@@ -103,3 +110,36 @@ class JobQueue:
     def _number(self) -> int:
         self._count += 1
         return self._count
+
+
+def load_jobs(path: Path) -> tuple[list[Job], int]:
+    """One job a URL, under its first term, and how many times a URL was repeated."""
+    sources: dict[str, dict[str, str]] = {}
+    if (beside := sources_path(path)).exists():
+        try:
+            sources = dict(json.loads(beside.read_text(encoding="utf-8"))["sources"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise BadInput(f"{beside} is not what a crawl writes ({error!r}); delete it to go on without.") from error
+    jobs: dict[str, Job] = {}
+    repeated = 0
+    for category, terms in load_urls(path).items():
+        for term, urls in terms.items():
+            for url in (urldefrag(text.strip()).url for text in urls):
+                if url in jobs:
+                    repeated += 1
+                    continue
+                told = sources.get(url, {})
+                source = {name: told[name] for name in ("page", "license", "credit") if told.get(name)}
+                jobs[url] = Job(url, category, term, source)
+    return list(jobs.values()), repeated
+
+
+def job_folders(jobs: Iterable[Job]) -> dict[tuple[str, str], str]:
+    """The folder `<category>/<term>` of each (category, term), in names that every file system takes."""
+    pairs = list(dict.fromkeys((job.category, job.term) for job in jobs))
+    categories = folder_names([category for category, _ in pairs])
+    folders: dict[tuple[str, str], str] = {}
+    for category in categories:
+        terms = folder_names([term for of, term in pairs if of == category])
+        folders.update({(category, term): f"{categories[category]}/{name}" for term, name in terms.items()})
+    return folders

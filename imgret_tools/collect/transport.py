@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -58,7 +57,7 @@ class GuardedTransport(httpx.BaseTransport):
 
     def __init__(self, *, allow_private: bool, connections: int) -> None:
         self._pool = httpcore.ConnectionPool(
-            ssl_context=ssl.create_default_context(),
+            ssl_context=httpx.create_ssl_context(trust_env=False),
             max_connections=connections,
             max_keepalive_connections=connections,
             keepalive_expiry=10.0,

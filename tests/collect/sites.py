@@ -53,7 +53,7 @@ Route = Callable[[str, dict[str, str]], Answer | None]
 class Site:
     """A loopback site: routes are asked in order, the first that answers is used, else 404."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
         self.log: list[Asked] = []
         self.routes: list[Route] = []
         site = self
@@ -99,12 +99,12 @@ class Site:
 
             def server_bind(self) -> None:
                 socketserver.TCPServer.server_bind(self)
-                self.server_name, self.server_port = "127.0.0.1", self.server_address[1]
+                self.server_name, self.server_port = host, self.server_address[1]
 
-        self._server = Server(("127.0.0.1", 0), Handler)
+        self._server = Server((host, 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         self._thread.start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self.url = f"http://{host}:{self._server.server_port}"
 
     def on(self, path: str, answer: Answer | Callable[[], Answer]) -> None:
         """Answers exactly `path` (query included)."""

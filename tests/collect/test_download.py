@@ -384,6 +384,13 @@ def test_lists_of_another_shape_are_refused(tmp_path: Path, text: str) -> None:
         download(path, tmp_path / "images")
 
 
+def test_a_broken_sources_file_is_named(tmp_path: Path) -> None:
+    path = listed(tmp_path, {"a": {"b": ["https://h/x.jpg"]}})
+    (tmp_path / "image_urls.sources.json").write_text("[]")
+    with pytest.raises(BadInput, match="sources.json"):
+        download(path, tmp_path / "images")
+
+
 def test_urls_of_other_kinds_are_reasons(tmp_path: Path) -> None:
     report = fetch(tmp_path, ["ftp://h/a.jpg", "file:///etc/passwd", "nonsense", "http://[bad/a.jpg", "javascript:x"])
     assert len(report.failed) == 5
