@@ -18,7 +18,7 @@ from PIL import Image
 
 from imgret_tools.comparison import Comparison, ComparisonRow, Note, QuerySetComparison, QuerySetRow, shown, telling
 from imgret_tools.comparison_html import MOST_HITS, WORDS, fragment, page
-from imgret_tools.errors import BadInput, ImgretError
+from imgret_tools.errors import BadInput, ImgretError, NotFound
 from imgret_tools.images import thumbnail
 from imgret_tools.library import Library
 from imgret_tools.runtime import Runtime
@@ -87,7 +87,10 @@ def pictures_of(comparison: Compared, runtime: Runtime) -> dict[str, Image.Image
     single = comparison if isinstance(comparison, Comparison) else comparison.example
     if single is None:
         return {}
-    library = runtime.library(single.library)
+    try:
+        library = runtime.library(single.library)
+    except NotFound:
+        return {}
     found: dict[str, Image.Image] = {}
     for id_ in {hit.id for row in telling(single.rows) for hit in row.hits[:MOST_HITS]}:
         if (picture := _thumbnail(library, runtime, id_)) is not None:
