@@ -58,6 +58,7 @@ def spec_file(folder: Path, site: Site) -> Path:
         "url": f"{site.url}/search?q={{search_term}}",
         "categories": {"even": [f"term {n}" for n in range(0, 10, 2)], "odd": [f"term {n}" for n in range(1, 10, 2)]},
         "max_images": 60,
+        "parallel": 5,
         "settle": 0.2,
         "delay": DELAY,
         "contact": "https://example.org/bot",

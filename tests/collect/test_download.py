@@ -387,7 +387,7 @@ def test_lists_of_another_shape_are_refused(tmp_path: Path, text: str) -> None:
 def test_a_broken_sources_file_is_named(tmp_path: Path) -> None:
     path = listed(tmp_path, {"a": {"b": ["https://h/x.jpg"]}})
     (tmp_path / "image_urls.sources.json").write_text("[]")
-    with pytest.raises(BadInput, match="sources.json"):
+    with pytest.raises(BadInput, match=r"sources\.json"):
         download(path, tmp_path / "images")
 
 
