@@ -28,7 +28,6 @@ def other_site() -> Iterator[Site]:
 def chromium() -> str:
     """The path of a Chromium; without one the test skips and says so, under CI it fails."""
     from imgret_tools.collect.browser import find_chromium
-
     from imgret_tools.errors import CollectError
 
     try:
