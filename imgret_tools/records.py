@@ -136,8 +136,11 @@ class Hit(Record):
     metadata: dict[str, Scalar] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        label = f" label {quoted(self.label, 60)}" if self.label else ""
-        return f"{self.rank}. id {self.id}{label} value {self.value:.4g} file {quoted(self.path)}"
+        label = f" label {quoted(self.label, 40)}" if self.label else ""
+        folder = str(self.metadata.get("folder") or "").rstrip("/\\")
+        inside = self.path.startswith(folder) and self.path[len(folder) : len(folder) + 1] in ("/", "\\")
+        name = self.path[len(folder) + 1 :] if folder and inside else self.path
+        return f"{self.rank}. id {self.id}{label} value {self.value:.4g} file {quoted(name, 60)}"
 
 
 @dataclass(frozen=True, slots=True)
