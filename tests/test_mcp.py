@@ -1,0 +1,342 @@
+"""The MCP adapter with real clients: the official one (HTTP, stdio), LangChain's, and the protocol's own conformance suite."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import io
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jsonschema
+import pytest
+import uvicorn
+from conftest import copy_photos
+from langchain_mcp_adapters.client import MultiServerMCPClient
+from mcp import ClientSession, McpError, StdioServerParameters
+from mcp.client.stdio import stdio_client
+from mcp.client.streamable_http import streamablehttp_client
+from mcp.types import CallToolResult, ImageContent, TextContent
+from PIL import Image
+from pydantic import AnyUrl
+from starlette.applications import Starlette
+
+from imgret_tools import ImageTools, Runtime, Settings
+from imgret_tools.mcp import make_mcp, mount
+from imgret_tools.tools import TOOLS
+
+pytestmark = pytest.mark.filterwarnings("ignore:Use `streamable_http_client`:DeprecationWarning")
+
+TOKEN = "only-for-this-test"
+CONFORMANCE = "0.1.13"
+"""The newest version that runs on Node 20; `npm install --no-save @modelcontextprotocol/conformance@0.1.13`."""
+
+
+@contextlib.contextmanager
+def served(tools: ImageTools, *, token: str = "", with_images: bool = False) -> Iterator[str]:
+    """The address of the endpoint in an app of its own, on loopback."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    app = Starlette()
+    mount(app, make_mcp(tools, with_images=with_images), token=token)
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", ws="none"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        for _ in range(200):
+            if server.started:
+                break
+            time.sleep(0.02)
+        yield f"http://127.0.0.1:{port}/mcp"
+    finally:
+        server.should_exit = True
+        thread.join(10)
+
+
+@pytest.fixture(scope="module")
+def endpoint(indexed: ImageTools) -> Iterator[str]:
+    with served(indexed) as url:
+        yield url
+
+
+@contextlib.asynccontextmanager
+async def client(url: str, token: str = "") -> AsyncIterator[ClientSession]:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    async with streamablehttp_client(url, headers=headers) as (read, write, _):
+        async with ClientSession(read, write) as session:
+            await session.initialize()
+            yield session
+
+
+def call(url: str, name: str, **arguments: object) -> CallToolResult:
+    async def go() -> CallToolResult:
+        async with client(url) as session:
+            return await session.call_tool(name, arguments)
+
+    return asyncio.run(go())
+
+
+def text(result: CallToolResult) -> str:
+    first = result.content[0]
+    assert isinstance(first, TextContent)
+    return first.text
+
+
+def test_it_lists_exactly_the_public_tools(endpoint: str) -> None:
+    async def go() -> list[Any]:
+        async with client(endpoint) as session:
+            return (await session.list_tools()).tools
+
+    listed = asyncio.run(go())
+    assert [tool.name for tool in listed] == list(TOOLS)
+    assert [tool.annotations.readOnlyHint for tool in listed] == [name != "index_folder" for name in TOOLS]
+
+
+def test_results_are_short_text_and_a_record_that_fits_its_schema(endpoint: str, indexed: ImageTools) -> None:
+    async def go() -> tuple[dict[str, Any], list[CallToolResult]]:
+        async with client(endpoint) as session:
+            schemas = {tool.name: tool.outputSchema for tool in (await session.list_tools()).tools}
+            found = await session.call_tool("search_similar_image", {"text": "a big cat", "k": 3})
+            first = found.structuredContent["hits"][0]["id"]  # type: ignore[index]
+            folder = str(Path(indexed.runtime.settings.roots[0]) / "photos")
+            return schemas, [
+                await session.call_tool("index_folder", {"folder": folder, "dry_run": True}),
+                found,
+                await session.call_tool("compare_metrics", {"image": first, "k": 3}),
+            ]
+
+    schemas, results = asyncio.run(go())
+    for name, result in zip(TOOLS, results, strict=True):
+        assert not result.isError
+        jsonschema.validate(result.structuredContent, schemas[name])
+    assert results[1].structuredContent == json.loads(json.dumps(results[1].structuredContent))
+    assert results[1].structuredContent["hits"][0]["id"] in text(results[1])  # type: ignore[index]
+    assert "embedding cosine exact" in text(results[2])
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "told"),
+    [
+        ("search_similar_image", {"image": "/etc/passwd"}, "outside the folders"),
+        ("search_similar_image", {"image": "file:///etc/passwd"}, "is no path"),
+        ("search_similar_image", {"image": "http://127.0.0.1/x.png"}, "URLs are not allowed"),
+        ("search_similar_image", {"text": "a", "k": 10**9}, "less than or equal to 200"),
+        ("search_similar_image", {"text": "x" * 100_000}, "at most 1000 characters"),
+        ("search_similar_image", {"text": "a", "limit": 2}, "arguments are image, text, k"),
+        ("search_similar_image", {"text": "a", "library": "nowhere"}, "Index a folder"),
+        ("index_folder", {}, "folder: Field required"),
+        ("index_folder", {"folder": "/"}, "outside the folders"),
+        ("delete_everything", {}, "there are index_folder, search_similar_image"),
+    ],
+)
+def test_a_wrong_call_is_an_error_a_model_can_act_on(
+    endpoint: str, name: str, arguments: dict[str, Any], told: str
+) -> None:
+    result = call(endpoint, name, **arguments)
+    assert result.isError
+    assert told in text(result)
+    assert len(text(result)) < 800
+
+
+def test_thumbnails_go_along_when_asked_for(indexed: ImageTools) -> None:
+    with served(indexed, with_images=True) as url:
+        result = call(url, "search_similar_image", text="a rocket", k=2)
+    shown = [block for block in result.content if isinstance(block, ImageContent)]
+    assert len(shown) == 2
+    assert max(Image.open(io.BytesIO(base64.b64decode(shown[0].data))).size) <= 256
+
+
+def test_pictures_are_resources_by_library_and_id(runtime: Runtime, photos: Path) -> None:
+    tools = ImageTools(runtime)
+    tools.index_folder(str(photos), library="ảnh của tôi")
+    lion = next(entry for entry in runtime.library("ảnh của tôi").snapshot.entries() if entry.label == "lion")
+
+    async def go(url: str) -> list[Image.Image]:
+        shown = []
+        async with client(url) as session:
+            templates = (await session.list_resource_templates()).resourceTemplates
+            for template in templates:
+                uri = template.uriTemplate.replace("{library}", "ảnh của tôi").replace("{id}", lion.id)
+                contents = (await session.read_resource(AnyUrl(uri))).contents[0]
+                shown.append(Image.open(io.BytesIO(base64.b64decode(contents.blob))))  # type: ignore[union-attr]
+            with pytest.raises(McpError, match="There is no library"):
+                await session.read_resource(AnyUrl("imgret://picture/default/0123456789ab"))
+        return shown
+
+    with served(tools) as url:
+        small, full = asyncio.run(go(url))
+    assert max(small.size) <= 256
+    assert full.size == (lion.width, lion.height)
+    assert not full.getexif()
+
+
+def test_indexing_notifies_of_its_progress(runtime: Runtime, photos: Path) -> None:
+    seen: list[tuple[float, float | None, str | None]] = []
+
+    async def show(progress: float, total: float | None, message: str | None) -> None:
+        seen.append((progress, total, message))
+
+    async def go(url: str) -> CallToolResult:
+        async with client(url) as session:
+            return await session.call_tool("index_folder", {"folder": str(photos)}, progress_callback=show)
+
+    with served(ImageTools(runtime)) as url:
+        result = asyncio.run(go(url))
+    assert result.structuredContent["added"] == 12  # type: ignore[index]
+    assert seen[-1][:2] == (12, 12)
+    assert [progress for progress, *_ in seen] == sorted({progress for progress, *_ in seen})
+
+
+def test_the_token_is_asked_of_every_request(indexed: ImageTools) -> None:
+    with served(indexed, token=TOKEN) as url:
+        for headers in (
+            {},
+            {"Authorization": "Bearer wrong"},
+            {"Authorization": f"Basic {TOKEN}"},
+            {"Authorization": "Bearer"},
+        ):
+            answer = httpx.post(url, json={"jsonrpc": "2.0", "id": 1, "method": "tools/list"}, headers=headers)
+            assert answer.status_code == 401
+            assert answer.headers["www-authenticate"] == "Bearer"
+            assert TOKEN not in answer.text
+
+        async def go() -> int:
+            async with client(url, TOKEN) as session:
+                return len((await session.list_tools()).tools)
+
+        assert asyncio.run(go()) == len(TOOLS)
+
+
+def test_requests_for_another_host_are_refused(endpoint: str) -> None:
+    answer = httpx.post(endpoint, json={}, headers={"Host": "evil.example.com", "Content-Type": "application/json"})
+    assert answer.status_code == 421
+
+
+def test_stdio_serves_the_same_tools(tmp_path: Path) -> None:
+    copy_photos(tmp_path / "photos")
+    program = (
+        "from imgret_tools import ImageTools, Runtime, Settings; from imgret_tools.mcp import run_stdio\n"
+        "with Runtime.open(Settings.from_env()) as runtime: run_stdio(ImageTools(runtime))"
+    )
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "IMGRET_ROOTS": str(tmp_path),
+        "IMGRET_ENCODER": "mini",
+        "IMGRET_DATA_DIR": str(tmp_path / "data"),
+    }
+
+    async def go() -> tuple[list[str], CallToolResult, CallToolResult]:
+        server = StdioServerParameters(command=sys.executable, args=["-c", program], env=environment)
+        async with stdio_client(server) as (read, write), ClientSession(read, write) as session:
+            await session.initialize()
+            names = [tool.name for tool in (await session.list_tools()).tools]
+            made = await session.call_tool("index_folder", {"folder": str(tmp_path / "photos")})
+            return names, made, await session.call_tool("search_similar_image", {"text": "a rocket", "k": 1})
+
+    names, made, found = asyncio.run(go())
+    assert names == list(TOOLS)
+    assert made.structuredContent["added"] == 12  # type: ignore[index]
+    assert '"rocket"' in text(found)
+
+
+def test_langchains_mcp_client_calls_them(endpoint: str) -> None:
+    async def go() -> tuple[list[str], Any]:
+        servers = MultiServerMCPClient({"imgret": {"transport": "streamable_http", "url": endpoint}})
+        tools = {tool.name: tool for tool in await servers.get_tools()}
+        call = {"name": "search_similar_image", "args": {"text": "a rocket", "k": 1}, "id": "1", "type": "tool_call"}
+        return list(tools), await tools["search_similar_image"].ainvoke(call)
+
+    names, answer = asyncio.run(go())
+    assert names == list(TOOLS)
+    assert '"rocket"' in str(answer.content)
+    assert answer.artifact["structured_content"]["hits"][0]["label"] == "rocket"
+
+
+# Conformance: every scenario of the suite is either run here or listed with the reason why it does not apply.
+
+APPLIES = (
+    "server-initialize",
+    "ping",
+    "tools-list",
+    "tools-call-error",
+    "resources-list",
+    "prompts-list",
+    "server-sse-multiple-streams",
+    "dns-rebinding-protection",
+)
+FIXTURE = "calls a tool, resource or prompt of the suite's own example server by a fixed name"
+UNOFFERED = "tests a capability that the server does not offer and does not declare"
+DOES_NOT_APPLY = {
+    "tools-call-simple-text": FIXTURE,
+    "tools-call-image": FIXTURE,
+    "tools-call-audio": FIXTURE,
+    "tools-call-embedded-resource": FIXTURE,
+    "tools-call-mixed-content": FIXTURE,
+    "tools-call-with-logging": FIXTURE,
+    "tools-call-with-progress": FIXTURE,
+    "tools-call-sampling": FIXTURE,
+    "tools-call-elicitation": FIXTURE,
+    "json-schema-2020-12": FIXTURE,
+    "server-sse-polling": FIXTURE,
+    "elicitation-sep1034-defaults": FIXTURE,
+    "elicitation-sep1330-enums": FIXTURE,
+    "resources-read-text": FIXTURE,
+    "resources-read-binary": FIXTURE,
+    "resources-templates-read": FIXTURE,
+    "prompts-get-simple": FIXTURE,
+    "prompts-get-with-args": FIXTURE,
+    "prompts-get-embedded-resource": FIXTURE,
+    "prompts-get-with-image": FIXTURE,
+    "logging-set-level": UNOFFERED,
+    "completion-complete": UNOFFERED,
+    "resources-subscribe": UNOFFERED,
+    "resources-unsubscribe": UNOFFERED,
+}
+
+
+@pytest.fixture(scope="module")
+def conformance() -> Path:
+    here = Path(__file__).parents[1] / "node_modules" / ".bin"
+    found = shutil.which("conformance", path=os.pathsep.join((str(here), os.environ.get("PATH", ""))))
+    if found is None:
+        reason = f"needs: npm install --no-save @modelcontextprotocol/conformance@{CONFORMANCE}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return Path(found)
+
+
+def run_conformance(program: Path, url: str, cwd: Path, *more: str) -> str:
+    command = [str(program), "server", "--url", url, *more]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("scenario", APPLIES)
+def test_conformance(conformance: Path, endpoint: str, tmp_path: Path, scenario: str) -> None:
+    shown = run_conformance(conformance, endpoint, tmp_path, "--scenario", scenario)
+    checks = [line for line in shown.splitlines() if line.startswith("Passed:")]
+    assert checks, shown
+    passed, _, rest = checks[0].removeprefix("Passed: ").partition("/")
+    assert passed == rest.split(",")[0], shown
+    assert "0 failed" in checks[0], shown
+
+
+def test_conformance_scenarios_are_all_accounted_for(conformance: Path) -> None:
+    shown = subprocess.run(
+        [str(conformance), "list", "--server"], capture_output=True, text=True, timeout=60, check=True
+    ).stdout
+    listed = {line.split()[1] for line in shown.splitlines() if line.strip().startswith("-")}
+    assert listed == {*APPLIES, *DOES_NOT_APPLY}
