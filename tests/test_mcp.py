@@ -1,4 +1,4 @@
-"""The MCP adapter with real clients: the official one (HTTP, stdio), LangChain's, and the protocol's own conformance suite."""
+"""The MCP adapter with real clients: the official one (HTTP, stdio), LangChain's; and the conformance suite."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from PIL import Image
 from pydantic import AnyUrl
 from starlette.applications import Starlette
 
-from imgret_tools import ImageTools, Runtime, Settings
+from imgret_tools import ImageTools, Runtime
 from imgret_tools.mcp import make_mcp, mount
 from imgret_tools.tools import TOOLS
 
