@@ -7,10 +7,11 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from agents.chat import Answered, Called, Chat, Said
+from agents.chat import Chat
 from agents.models import make_model
 from imgret_tools import ImageTools, ImgretError, Runtime, Settings
 from imgret_tools.records import quoted
+from imgret_tools.talk import Answered, Called, Said
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -37,7 +37,7 @@ def make_model(name: str = "") -> BaseChatModel:
     provider, colon, model = name.partition(":")
     if not colon or not provider or not model:
         raise ModelError(
-            f"IMGRET_MODEL is {name!r}; expected provider:model, such as anthropic:MODEL, openai:MODEL or ollama:MODEL. "
+            f"IMGRET_MODEL is {name!r}; expected provider:model, such as anthropic:MODEL or ollama:MODEL. "
             "Leave it empty for the offline model."
         )
     key = KEYS.get(provider)

@@ -1,0 +1,149 @@
+"""The chat tab: answers as they arrive, tool calls folded under titles, pictures inline, uploads to ask about."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from PIL import Image
+
+from imgret_tools.errors import ImgretError
+from imgret_tools.records import SearchReport, quoted
+from imgret_tools.talk import Answered, Called, Said, Talk
+
+if TYPE_CHECKING:
+    import gradio as gr
+
+    from imgret_tools.runtime import Runtime
+
+TEXTS: dict[str, dict[Literal["en", "vi"], str]] = {
+    "placeholder": {
+        "en": "Find red apples - more like the second one - compare the measures for #1",
+        "vi": "Tìm táo đỏ - thêm ảnh giống cái thứ hai - so sánh các độ đo cho #1",
+    },
+    "stop": {"en": "Stop", "vi": "Dừng"},
+    "clear": {"en": "New chat", "vi": "Cuộc trò chuyện mới"},
+}
+
+
+@dataclass
+class Conversation:
+    """One visitor's talk and the messages shown for it."""
+
+    talk: Talk
+    shown: list[gr.ChatMessage] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class ChatTab:
+    """Components whose texts follow the page's language."""
+
+    box: gr.MultimodalTextbox
+    stop: gr.Button
+    clear: gr.Button
+
+
+def chat_tab(runtime: Runtime, start: Callable[[], Talk], *, language: Literal["en", "vi"] = "en") -> ChatTab:
+    """Draw the tab inside the current Blocks.
+
+    Args:
+        runtime: Where thumbnails come from.
+        start: Begins a talk; called once a visitor, on the server, where the provider's key stays.
+        language: Of the texts at first.
+    """
+    import gradio as gr
+
+    said = {name: texts[language] for name, texts in TEXTS.items()}
+    conversation = gr.State(None)
+    chatbot = gr.Chatbot(elem_id="chat", show_label=False, height=560, buttons=["copy"])
+    box = gr.MultimodalTextbox(
+        elem_id="chat_box", show_label=False, placeholder=said["placeholder"], file_types=["image"], file_count="single"
+    )
+    with gr.Row():
+        stop = gr.Button(said["stop"], elem_id="chat_stop")
+        clear = gr.Button(said["clear"], elem_id="chat_clear")
+
+    def reply(
+        message: dict[str, object], now: Conversation | None
+    ) -> Iterator[tuple[list[gr.ChatMessage], Conversation, dict[str, object]]]:
+        now = now or Conversation(start())
+        for shown in answer(runtime, now, message):
+            yield list(shown), now, {"text": "", "files": []}
+
+    asked = box.submit(
+        reply, [box, conversation], [chatbot, conversation, box], api_visibility="private", concurrency_limit=4
+    )
+    stop.click(None, cancels=[asked], api_visibility="private")
+    clear.click(lambda: ([], None), None, [chatbot, conversation], cancels=[asked], api_visibility="private")
+    return ChatTab(box, stop, clear)
+
+
+def answer(runtime: Runtime, now: Conversation, message: dict[str, object]) -> Iterator[list[gr.ChatMessage]]:
+    """The messages to show, again after each event of the turn."""
+    import gradio as gr
+
+    text = str(message.get("text") or "").strip()
+    files = message.get("files") or []
+    picture = Path(str(files[0])) if isinstance(files, list) and files else None
+    if not text and picture is None:
+        yield now.shown
+        return
+    if picture is not None:
+        now.shown.append(gr.ChatMessage(role="user", content=gr.Image(str(picture), show_label=False)))
+    if text:
+        now.shown.append(gr.ChatMessage(role="user", content=text))
+    yield now.shown
+    calls: dict[str, gr.ChatMessage] = {}
+    speaking: gr.ChatMessage | None = None
+    try:
+        for event in now.talk.ask(text, picture):
+            match event:
+                case Said(piece):
+                    if speaking is None:
+                        speaking = gr.ChatMessage(role="assistant", content="")
+                        now.shown.append(speaking)
+                    speaking.content = f"{speaking.content}{piece}"
+                case Called(id, name, arguments):
+                    speaking = None
+                    title = (
+                        f"{name}({', '.join(f'{key}={quoted(str(value), 40)}' for key, value in arguments.items())})"
+                    )
+                    calls[id] = gr.ChatMessage(
+                        role="assistant", content="", metadata={"title": title, "status": "pending"}
+                    )
+                    now.shown.append(calls[id])
+                case Answered():
+                    _finish(calls, event)
+                    if pictures := _gallery(runtime, event):
+                        now.shown.append(gr.ChatMessage(role="assistant", content=pictures))
+            yield now.shown
+    except ImgretError as error:
+        now.shown.append(gr.ChatMessage(role="assistant", content=str(error)))
+        yield now.shown
+
+
+def _finish(calls: dict[str, gr.ChatMessage], event: Answered) -> None:
+    message = calls.get(event.id)
+    if message is not None:
+        message.content = f"```text\n{event.text.replace('```', json.dumps('```'))}\n```"
+        message.metadata = {"title": message.metadata.get("title", event.name), "status": "done"}
+
+
+def _gallery(runtime: Runtime, event: Answered) -> gr.Gallery | None:
+    """Thumbnails of a search's hits with rank and label, opened here so that no folder of pictures is served."""
+    import gradio as gr
+
+    if not isinstance(event.report, SearchReport):
+        return None
+    library = runtime.library(event.report.library)
+    shown: list[tuple[Image.Image, str]] = []
+    for hit in event.report.hits:
+        try:
+            with Image.open(runtime.thumbnail(library.entry(hit.id))) as opened:
+                shown.append((opened.copy(), f"#{hit.rank} {hit.label}".strip()))
+        except (ImgretError, OSError):  # the picture has gone since: the text still tells of it
+            continue
+    return gr.Gallery(shown, columns=5, height="auto", show_label=False) if shown else None
