@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,27 +91,29 @@ def answer(runtime: Runtime, now: Conversation, message: dict[str, object]) -> I
         yield now.shown
         return
     if picture is not None:
-        now.shown.append(gr.ChatMessage(role="user", content=gr.Image(str(picture), show_label=False)))
+        now.shown.append(gr.ChatMessage(role="user", content=gr.Image(str(picture), show_label=False, buttons=[])))
     if text:
         now.shown.append(gr.ChatMessage(role="user", content=text))
     yield now.shown
     calls: dict[str, gr.ChatMessage] = {}
     speaking: gr.ChatMessage | None = None
+    spoken = ""
     try:
         for event in now.talk.ask(text, picture):
             match event:
                 case Said(piece):
                     if speaking is None:
-                        speaking = gr.ChatMessage(role="assistant", content="")
+                        speaking, spoken = gr.ChatMessage(role="assistant", content=""), ""
                         now.shown.append(speaking)
-                    speaking.content = f"{speaking.content}{piece}"
+                    spoken += piece
+                    speaking.content = harmless(spoken)
                 case Called(id, name, arguments):
                     speaking = None
                     title = (
                         f"{name}({', '.join(f'{key}={quoted(str(value), 40)}' for key, value in arguments.items())})"
                     )
                     calls[id] = gr.ChatMessage(
-                        role="assistant", content="", metadata={"title": title, "status": "pending"}
+                        role="assistant", content="", metadata={"title": harmless(title), "status": "pending"}
                     )
                     now.shown.append(calls[id])
                 case Answered():
@@ -125,10 +126,16 @@ def answer(runtime: Runtime, now: Conversation, message: dict[str, object]) -> I
         yield now.shown
 
 
+def harmless(text: str) -> str:
+    """Markdown whose HTML and pictures are shown as text: a file name must not make the page fetch from elsewhere."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace("![", "!\\[")
+
+
 def _finish(calls: dict[str, gr.ChatMessage], event: Answered) -> None:
     message = calls.get(event.id)
     if message is not None:
-        message.content = f"```text\n{event.text.replace('```', json.dumps('```'))}\n```"
+        fenced = event.text.replace("```", "'''")
+        message.content = f"```text\n{fenced}\n```"
         message.metadata = {"title": message.metadata.get("title", event.name), "status": "done"}
 
 

@@ -1,0 +1,68 @@
+"""The chat tab in a real browser: an answer with pictures, folded calls, an upload to ask about."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agents.chat import Chat
+from agents.offline import OfflineModel
+from imgret_tools import ImageTools
+
+CHROMIUM = Path("/usr/bin/chromium")
+
+
+@pytest.fixture
+def address(indexed: ImageTools) -> Iterator[str]:
+    import gradio as gr
+
+    from imgret_tools.ui.chat_tab import chat_tab
+
+    with gr.Blocks(analytics_enabled=False) as demo:
+        chat_tab(indexed.runtime, lambda: Chat(indexed, OfflineModel()))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    demo.launch(server_name="127.0.0.1", server_port=port, prevent_thread_lock=True, quiet=True)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        demo.close()
+
+
+def test_a_file_name_cannot_make_the_page_fetch_anything() -> None:
+    from imgret_tools.ui.chat_tab import harmless
+
+    shown = harmless("1. ![x](http://evil.example/leak) <img src='http://evil.example/leak'> a & b")
+    assert "![" not in shown
+    assert "<" not in shown
+    assert shown.endswith("a &amp; b")
+
+
+@pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Debian's chromium at /usr/bin/chromium")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+def test_a_visitor_asks_and_sees_pictures(address: str, indexed: ImageTools) -> None:
+    from playwright.sync_api import expect, sync_playwright
+
+    options = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+    with sync_playwright() as play, play.chromium.launch(executable_path=str(CHROMIUM), args=options) as browser:
+        page = browser.new_page()
+        page.goto(address)
+        page.locator("#chat_box textarea").fill("find 3 pictures of a rocket")
+        page.keyboard.press("Enter")
+        expect(page.locator("#chat")).to_contain_text("Found 3 pictures", timeout=20_000)
+        expect(page.locator("#chat")).to_contain_text("search_similar_image")
+        expect(page.locator("#chat img")).to_have_count(3, timeout=10_000)
+        lion = next(entry.path for entry in indexed.runtime.library().snapshot.entries() if entry.label == "lion")
+        page.locator("#chat_box input[type=file]").set_input_files(lion)
+        page.locator("#chat_box textarea").fill("show 2 like this")
+        page.wait_for_timeout(1000)
+        page.keyboard.press("Enter")
+        expect(page.locator("#chat")).to_contain_text("upload-1", timeout=20_000)
+        expect(page.locator("#chat")).to_contain_text(re.compile(r'Found 2 pictures, best first:\s+"lion"'))
+        page.locator("#chat_clear").click()
+        expect(page.locator("#chat")).not_to_contain_text("Found 3 pictures")
