@@ -260,6 +260,7 @@ class Library:
         try:
             with self._owned("indexing"):
                 yield from self._write(folder, pixel_size)
+                self._keep_open = False
         finally:
             self._writing.release()
 
@@ -412,6 +413,10 @@ class Library:
                 else:
                     self._client = chromadb.PersistentClient(str(self.home / "chroma"), settings)
             except Exception as error:
+                from chromadb.api.shared_system_client import SharedSystemClient
+
+                # Chroma keeps the half-opened system and would hand it out again.
+                SharedSystemClient.clear_system_cache()
                 where = self._chroma_url or str(self.home / "chroma")
                 raise LibraryDamaged(
                     f"Chroma at {where} cannot be opened ({_line(error)}); `imgret doctor --rebuild` makes it anew from the snapshot."
