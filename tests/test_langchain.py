@@ -7,8 +7,10 @@ import base64
 import io
 import json
 import threading
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from langchain_core.callbacks import BaseCallbackHandler
@@ -21,6 +23,14 @@ from imgret_tools.langchain import PROGRESS_EVENT, ImageEmbeddings, ImageRetriev
 from imgret_tools.published import THUMBNAIL_BYTES, published
 from imgret_tools.records import IndexReport, SearchReport
 from imgret_tools.tools import TOOLS
+
+T = TypeVar("T")
+
+
+def run_async(work: Coroutine[Any, Any, T]) -> T:
+    """`asyncio.run` in a thread of its own: the loop that pytest-asyncio keeps for this thread stays as it is."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
 
 
 def ask(tool: BaseTool, config: Any = None, **arguments: object) -> ToolMessage:
@@ -65,7 +75,7 @@ def test_an_id_from_one_answer_is_the_picture_of_the_next(indexed: ImageTools) -
 def test_async_gives_the_same_answer(indexed: ImageTools) -> None:
     tool = named(indexed)["search_similar_image"]
     call = {"name": tool.name, "args": {"text": "a rocket", "k": 2}, "id": "1", "type": "tool_call"}
-    assert asyncio.run(tool.ainvoke(call)).content.splitlines()[1:] == tool.invoke(call).content.splitlines()[1:]
+    assert run_async(tool.ainvoke(call)).content.splitlines()[1:] == tool.invoke(call).content.splitlines()[1:]
 
 
 def test_indexing_reports_through_callbacks(runtime: Runtime, photos: Path) -> None:
@@ -84,7 +94,7 @@ def test_indexing_reports_through_async_callbacks_too(runtime: Runtime, photos: 
         call = {"name": tool.name, "args": {"folder": str(photos)}, "id": "1", "type": "tool_call"}
         return [event async for event in tool.astream_events(call, version="v2")]
 
-    seen = [event for event in asyncio.run(events()) if event["event"] == "on_custom_event"]
+    seen = [event for event in run_async(events()) if event["event"] == "on_custom_event"]
     assert seen
     assert seen[-1]["data"]["total"] == 12
 
@@ -114,7 +124,7 @@ def test_a_cancelled_agent_leaves_no_indexing_behind(runtime: Runtime, photos: P
         with pytest.raises(asyncio.CancelledError):
             await running
 
-    asyncio.run(cancel())
+    run_async(cancel())
     assert ended.wait(20)
     assert reports[0].cancelled
 

@@ -14,9 +14,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import jsonschema
@@ -41,6 +42,14 @@ pytestmark = pytest.mark.filterwarnings("ignore:Use `streamable_http_client`:Dep
 TOKEN = "only-for-this-test"
 CONFORMANCE = "0.1.13"
 """The newest version that runs on Node 20; `npm install --no-save @modelcontextprotocol/conformance@0.1.13`."""
+
+T = TypeVar("T")
+
+
+def run_async(work: Coroutine[Any, Any, T]) -> T:
+    """`asyncio.run` in a thread of its own: the loop that pytest-asyncio keeps for this thread stays as it is."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
 
 
 @contextlib.contextmanager
@@ -85,7 +94,7 @@ def call(url: str, name: str, **arguments: object) -> CallToolResult:
         async with client(url) as session:
             return await session.call_tool(name, arguments)
 
-    return asyncio.run(go())
+    return run_async(go())
 
 
 def text(result: CallToolResult) -> str:
@@ -99,7 +108,7 @@ def test_it_lists_exactly_the_public_tools(endpoint: str) -> None:
         async with client(endpoint) as session:
             return (await session.list_tools()).tools
 
-    listed = asyncio.run(go())
+    listed = run_async(go())
     assert [tool.name for tool in listed] == list(TOOLS)
     assert [tool.annotations.readOnlyHint for tool in listed] == [name != "index_folder" for name in TOOLS]
 
@@ -117,7 +126,7 @@ def test_results_are_short_text_and_a_record_that_fits_its_schema(endpoint: str,
                 await session.call_tool("compare_metrics", {"image": first, "k": 3}),
             ]
 
-    schemas, results = asyncio.run(go())
+    schemas, results = run_async(go())
     for name, result in zip(TOOLS, results, strict=True):
         assert not result.isError
         jsonschema.validate(result.structuredContent, schemas[name])
@@ -176,7 +185,7 @@ def test_pictures_are_resources_by_library_and_id(runtime: Runtime, photos: Path
         return shown
 
     with served(tools) as url:
-        small, full = asyncio.run(go(url))
+        small, full = run_async(go(url))
     assert max(small.size) <= 256
     assert full.size == (lion.width, lion.height)
     assert not full.getexif()
@@ -193,7 +202,7 @@ def test_indexing_notifies_of_its_progress(runtime: Runtime, photos: Path) -> No
             return await session.call_tool("index_folder", {"folder": str(photos)}, progress_callback=show)
 
     with served(ImageTools(runtime)) as url:
-        result = asyncio.run(go(url))
+        result = run_async(go(url))
     assert result.structuredContent["added"] == 12  # type: ignore[index]
     assert seen[-1][:2] == (12, 12)
     assert [progress for progress, *_ in seen] == sorted({progress for progress, *_ in seen})
@@ -216,7 +225,7 @@ def test_the_token_is_asked_of_every_request(indexed: ImageTools) -> None:
             async with client(url, TOKEN) as session:
                 return len((await session.list_tools()).tools)
 
-        assert asyncio.run(go()) == len(TOOLS)
+        assert run_async(go()) == len(TOOLS)
 
 
 def test_requests_for_another_host_are_refused(endpoint: str) -> None:
@@ -245,7 +254,7 @@ def test_stdio_serves_the_same_tools(tmp_path: Path) -> None:
             made = await session.call_tool("index_folder", {"folder": str(tmp_path / "photos")})
             return names, made, await session.call_tool("search_similar_image", {"text": "a rocket", "k": 1})
 
-    names, made, found = asyncio.run(go())
+    names, made, found = run_async(go())
     assert names == list(TOOLS)
     assert made.structuredContent["added"] == 12  # type: ignore[index]
     assert '"rocket"' in text(found)
@@ -258,7 +267,7 @@ def test_langchains_mcp_client_calls_them(endpoint: str) -> None:
         call = {"name": "search_similar_image", "args": {"text": "a rocket", "k": 1}, "id": "1", "type": "tool_call"}
         return list(tools), await tools["search_similar_image"].ainvoke(call)
 
-    names, answer = asyncio.run(go())
+    names, answer = run_async(go())
     assert names == list(TOOLS)
     assert '"rocket"' in str(answer.content)
     assert answer.artifact["structured_content"]["hits"][0]["label"] == "rocket"

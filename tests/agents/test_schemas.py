@@ -9,7 +9,10 @@ import asyncio
 import inspect
 import json
 import sys
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, TypeVar
 
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
@@ -20,6 +23,14 @@ from imgret_tools.published import published, read_docstring
 from imgret_tools.tools import TOOLS
 
 SNAPSHOT = Path(__file__).with_name("schemas.json")
+
+T = TypeVar("T")
+
+
+def run_async(work: Coroutine[Any, Any, T]) -> T:
+    """`asyncio.run` in a thread of its own: the loop that pytest-asyncio keeps for this thread stays as it is."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
 
 
 def current() -> list[dict[str, object]]:
@@ -38,7 +49,7 @@ def test_python_langchain_and_mcp_show_the_same(indexed: ImageTools) -> None:
         {"name": tool.name, "description": tool.description, "arguments": tool.tool_call_schema.model_json_schema()}  # type: ignore[union-attr]
         for tool in as_langchain_tools(indexed)
     ]
-    listed = asyncio.run(make_mcp(indexed).list_tools())
+    listed = run_async(make_mcp(indexed).list_tools())
     mcp = [{"name": tool.name, "description": tool.description, "arguments": tool.inputSchema} for tool in listed]
     for name in TOOLS:
         method = getattr(ImageTools, name)
