@@ -1,4 +1,4 @@
-# ruff: noqa: T201 (a program for the terminal prints)
+
 """`python -m agents "..."`: one question, or a talk when there is none."""
 
 from __future__ import annotations

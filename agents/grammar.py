@@ -1,4 +1,4 @@
-# ruff: noqa: E501, SIM905 (patterns and word lists stay on lines of their own)
+# ruff: noqa: SIM905 (patterns and word lists stay on lines of their own)
 """What plain requests look like in English and Vietnamese: the patterns that `understand` reads with.
 
 Vietnamese patterns are written without diacritics and matched against folded text, so they fit either way of typing.

@@ -22,7 +22,13 @@ if TYPE_CHECKING:
 __all__ = ["ImageTools", "ImgretError", "Query", "Runtime", "Settings"]
 __version__ = "0.1.0"
 
-_HOME = {"ImageTools": "tools", "ImgretError": "errors", "Query": "runtime", "Runtime": "runtime", "Settings": "settings"}
+_HOME = {
+    "ImageTools": "tools",
+    "ImgretError": "errors",
+    "Query": "runtime",
+    "Runtime": "runtime",
+    "Settings": "settings",
+}
 
 
 def __getattr__(name: str) -> object:

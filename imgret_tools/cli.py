@@ -41,7 +41,9 @@ LibraryName = Annotated[str, typer.Option("--library", "-l", help="Name of the l
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Encoder = Annotated[
     str | None,
-    typer.Option("--encoder", "-e", help="auto, mini, openclip:MODEL/PRETRAINED or openclip:MODEL:/path/to/checkpoint."),
+    typer.Option(
+        "--encoder", "-e", help="auto, mini, openclip:MODEL/PRETRAINED or openclip:MODEL:/path/to/checkpoint."
+    ),
 ]
 Count = Annotated[int, typer.Option("--k", "-k", help="How many hits.")]
 
@@ -119,7 +121,9 @@ def index(
     folder: Annotated[Path, typer.Argument(help="Folder of pictures; the names of its sub-folders become labels.")],
     library: LibraryName = "default",
     encoder: Encoder = None,
-    pixel_size: Annotated[int | None, typer.Option(help="Side of the stored pixel rows, 8 to 1024; 64 at first.")] = None,
+    pixel_size: Annotated[
+        int | None, typer.Option(help="Side of the stored pixel rows, 8 to 1024; 64 at first.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would change.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -174,7 +178,7 @@ def search(
             if csv:
                 _write(csv, export.to_csv(report))
             if html:
-                _write(html, export.to_html(report, tools.runtime.thumbnail))
+                _write(html, export.to_html(report, tools.thumbnail))
     _print(report, as_json)
 
 
@@ -232,7 +236,9 @@ def info(library: LibraryName = "default", as_json: AsJson = False) -> None:
 @app.command()
 def doctor(
     library: LibraryName = "default",
-    rebuild: Annotated[bool, typer.Option("--rebuild", help="Make Chroma's files anew from the snapshot first.")] = False,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Make Chroma's files anew from the snapshot first.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Check a library: do Chroma and the snapshot agree, does every sampled image find itself."""
@@ -267,7 +273,9 @@ def serve(
     encoder: Encoder = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 7860,
-    share: Annotated[bool, typer.Option("--share", help="Ask Gradio for a public link; the app is then read-only.")] = False,
+    share: Annotated[
+        bool, typer.Option("--share", help="Ask Gradio for a public link; the app is then read-only.")
+    ] = False,
     read_only: Annotated[bool, typer.Option("--read-only", help="No indexing, no collecting, no paths shown.")] = False,
     allow_writes: Annotated[bool, typer.Option("--allow-writes", help="Let a shared app index and collect.")] = False,
     allow_urls: Annotated[bool, typer.Option("--allow-urls", help="Let queries be public URLs.")] = False,
@@ -301,7 +309,9 @@ def _write(path: Path, text: str) -> None:
     try:
         path.write_text(text, "utf-8")
     except OSError as error:
-        raise BadInput(f"Cannot write {path} ({error.strerror}); give a file in a folder that is there and writable.") from error
+        raise BadInput(
+            f"Cannot write {path} ({error.strerror}); give a file in a folder that is there and writable."
+        ) from error
 
 
 def main() -> None:
@@ -316,7 +326,9 @@ def main() -> None:
         sys.stderr.close()
         sys.exit(0)
     except Exception as error:
-        sys.exit(_failed(f"Unexpected {type(error).__name__}: {error}. Please report it with the command that was run."))
+        sys.exit(
+            _failed(f"Unexpected {type(error).__name__}: {error}. Please report it with the command that was run.")
+        )
 
 
 def _failed(message: str) -> int:

@@ -410,7 +410,7 @@ class ThumbnailCache:
     """
 
     def __init__(self, folder: Path, *, side: int = 256) -> None:
-        self._folder = folder
+        self.folder = folder
         self._side = side
 
     def get(self, key: str, source: Path, stamp: object) -> Path:
@@ -424,8 +424,8 @@ class ThumbnailCache:
     def put(self, key: str, stamp: object, image: Image.Image) -> Path:
         """The file of a thumbnail drawn from `image` (upright RGB), in the place of earlier ones of `key`."""
         target = self._target(key, stamp)
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._folder.chmod(0o700)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.folder.chmod(0o700)
         target.parent.mkdir(mode=0o700, exist_ok=True)
         part = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}.tmp")
         try:
@@ -446,11 +446,11 @@ class ThumbnailCache:
 
     def _target(self, key: str, stamp: object) -> Path:
         name = _digest(key)
-        return self._folder / name[:2] / f"{name}-{_digest(repr(stamp))[:16]}.jpg"
+        return self.folder / name[:2] / f"{name}-{_digest(repr(stamp))[:16]}.jpg"
 
     def _files(self, key: str) -> Iterator[Path]:
         name = _digest(key)
-        return (self._folder / name[:2]).glob(f"{name}-*.jpg")
+        return (self.folder / name[:2]).glob(f"{name}-*.jpg")
 
 
 def _digest(text: str) -> str:

@@ -185,7 +185,9 @@ class _Run:
         self._vanished = {
             path
             for path in self._by_path
-            if path not in found and _is_under(path, self._folder) and not any(_is_under(path, other) for other in unread)
+            if path not in found
+            and _is_under(path, self._folder)
+            and not any(_is_under(path, other) for other in unread)
         }
         total, begun, shown = len(scan.images), time.perf_counter(), 0.0
 
@@ -196,7 +198,9 @@ class _Run:
                 shown = now
                 done = max(settled - len(self._waiting) - len(self._batch), 0)
                 rate = done / max(now - begun, 1e-9)
-                progress(Progress("index", done, total, round(rate, 1), (total - done) / rate if done else None, current))
+                progress(
+                    Progress("index", done, total, round(rate, 1), (total - done) / rate if done else None, current)
+                )
 
         with ThreadPoolExecutor(_DECODERS) as self._decoders, ThreadPoolExecutor(1) as self._storer:
             for number, (image, sha256) in enumerate(self._hashed(scan.images), 1):
@@ -297,7 +301,9 @@ class _Run:
         batch, self._batch = self._batch, []
         wanted = [(job, decoded) for job, decoded in batch if job.files]
         with self._clock("encode"):
-            rows = self._encoder.encode_images([decoded.prepared for _, decoded in wanted if decoded.prepared is not None])
+            rows = self._encoder.encode_images(
+                [decoded.prepared for _, decoded in wanted if decoded.prepared is not None]
+            )
         self.encoded += len(rows)
         entries: list[Entry] = []
         numbers: list[int] = []
@@ -409,7 +415,9 @@ class _Run:
             self.updated += 1
 
     def _is_gone(self, entry: Entry) -> bool:
-        return entry.path in self._vanished or (not _is_under(entry.path, self._folder) and not Path(entry.path).exists())
+        return entry.path in self._vanished or (
+            not _is_under(entry.path, self._folder) and not Path(entry.path).exists()
+        )
 
     def _new_id(self, sha256: str) -> str:
         id_, copy = sha256[:12], 1

@@ -107,12 +107,25 @@ class Library:
 
     @classmethod
     def create(
-        cls, home: Path, *, name: str, encoder: str, fingerprint: str, dim: int, pixel_size: int, notice: str = "", chroma_url: str = ""
+        cls,
+        home: Path,
+        *,
+        name: str,
+        encoder: str,
+        fingerprint: str,
+        dim: int,
+        pixel_size: int,
+        notice: str = "",
+        chroma_url: str = "",
     ) -> Library:
         """Make an empty library at `home`; its encoder is its own from then on."""
         home.mkdir(parents=True, exist_ok=True)
-        card = Card(FORMAT, unicodedata.normalize("NFC", name.strip()), encoder, fingerprint, dim, pixel_size, notice=notice)
-        write_snapshot(home / "snapshot.bin", revision=0, dim=dim, entries=[], rows=lambda _: np.empty((0, dim), np.float32))
+        card = Card(
+            FORMAT, unicodedata.normalize("NFC", name.strip()), encoder, fingerprint, dim, pixel_size, notice=notice
+        )
+        write_snapshot(
+            home / "snapshot.bin", revision=0, dim=dim, entries=[], rows=lambda _: np.empty((0, dim), np.float32)
+        )
         _write_card(home, card)
         return cls(home, chroma_url=chroma_url)
 
@@ -224,9 +237,13 @@ class Library:
         known = self.snapshot.position
         with self._owned("searching by HNSW", keep=True):
             collection = self._collection(space)
-            result = collection.query(query_embeddings=[row.tolist()], n_results=max(1, min(n, collection.count())), include=["distances"])
+            result = collection.query(
+                query_embeddings=[row.tolist()], n_results=max(1, min(n, collection.count())), include=["distances"]
+            )
         distances = (result["distances"] or [[]])[0]
-        return [(id_, float(distance)) for id_, distance in zip(result["ids"][0], distances, strict=True) if id_ in known]
+        return [
+            (id_, float(distance)) for id_, distance in zip(result["ids"][0], distances, strict=True) if id_ in known
+        ]
 
     def info(self) -> LibraryInfo:
         """What this library is and holds."""
@@ -256,7 +273,9 @@ class Library:
             LibraryLocked: another process is writing.
         """
         if not self._writing.acquire(blocking=False):
-            raise LibraryLocked(f"Library {self.card.name!r} is being indexed already; wait until that is done or cancel it.")
+            raise LibraryLocked(
+                f"Library {self.card.name!r} is being indexed already; wait until that is done or cancel it."
+            )
         try:
             with self._owned("indexing"):
                 yield from self._write(folder, pixel_size)
@@ -295,7 +314,9 @@ class Library:
         """
         path = self.home / "snapshot.bin"
         if snapshot_revision(path) is None:
-            raise LibraryDamaged(f"Library {self.card.name!r} has no readable snapshot at {path}; index its folders into a new library.")
+            raise LibraryDamaged(
+                f"Library {self.card.name!r} has no readable snapshot at {path}; index its folders into a new library."
+            )
         with self._owned("rebuilding"):
             snapshot = read_snapshot(path)
             self._close_client()
@@ -306,7 +327,9 @@ class Library:
             else:
                 shutil.rmtree(self.home / "chroma", ignore_errors=True)
             for block in _blocks(range(len(snapshot)), 1024):
-                self._upsert([snapshot.entry(number) for number in block], np.asarray(snapshot.rows[block.start : block.stop]))
+                self._upsert(
+                    [snapshot.entry(number) for number in block], np.asarray(snapshot.rows[block.start : block.stop])
+                )
             self._set_card(replace(self.card, revision=snapshot.revision))
             self._snapshot = None
             return len(snapshot)
@@ -323,7 +346,9 @@ class Library:
             for space in HNSW_SPACES:
                 held = set(self._collection(space).get(include=[])["ids"])
                 if missing := set(snapshot.ids) - held:
-                    problems.append(f"{len(missing)} of {len(snapshot)} images are missing from Chroma's {space} collection.")
+                    problems.append(
+                        f"{len(missing)} of {len(snapshot)} images are missing from Chroma's {space} collection."
+                    )
                 if extra := held - set(snapshot.ids):
                     problems.append(f"Chroma's {space} collection holds {len(extra)} images that the snapshot lacks.")
                 lost = 0
@@ -332,7 +357,9 @@ class Library:
                     found = [snapshot.position[id_] for id_, _ in self.nearest(row, 3, space=space)]
                     lost += not any(np.allclose(snapshot.rows[other], row, atol=1e-5) for other in found)
                 if lost:
-                    problems.append(f"{lost} sampled images do not find themselves by HNSW in Chroma's {space} collection.")
+                    problems.append(
+                        f"{lost} sampled images do not find themselves by HNSW in Chroma's {space} collection."
+                    )
         return problems
 
     def close(self) -> None:
@@ -358,9 +385,13 @@ class Library:
         except FileNotFoundError:
             raise NotFound(f"There is no library at {self.home}; `imgret index FOLDER` makes one.") from None
         except (orjson.JSONDecodeError, KeyError, TypeError) as error:
-            raise LibraryDamaged(f"Library card {path} cannot be read ({error}); index the folders into a new library.") from error
+            raise LibraryDamaged(
+                f"Library card {path} cannot be read ({error}); index the folders into a new library."
+            ) from error
         if found != FORMAT:
-            raise LibraryMismatch(f"Library at {self.home} has format {found}, this version reads {FORMAT}; upgrade imgret_tools.")
+            raise LibraryMismatch(
+                f"Library at {self.home} has format {found}, this version reads {FORMAT}; upgrade imgret_tools."
+            )
         record["folders"] = tuple(record["folders"])
         return Card(**record)
 
@@ -449,7 +480,9 @@ class Library:
                 ) from error
             found_space = collection.configuration_json.get("hnsw", {}).get("space")
             if found_space != space:
-                raise LibraryMismatch(f"Collection {name} is in space {found_space}, {space} expected; `imgret doctor --rebuild`.")
+                raise LibraryMismatch(
+                    f"Collection {name} is in space {found_space}, {space} expected; `imgret doctor --rebuild`."
+                )
             found = (collection.metadata or {}).get("encoder")
             if found != self.card.encoder:
                 raise LibraryMismatch(f"Collection {name} was made with encoder {found}, {self.card.encoder} expected.")
@@ -476,7 +509,9 @@ class Library:
     def _write_snapshot(self, *, old: Snapshot | None, changed: set[str], removed: set[str]) -> None:
         """Write the snapshot of the card's revision: `old` without `removed`, and `changed` as Chroma holds them."""
         path = self.home / "snapshot.bin"
-        kept = {} if old is None else {id_: number for id_, number in old.position.items() if id_ not in changed | removed}
+        kept = (
+            {} if old is None else {id_: number for id_, number in old.position.items() if id_ not in changed | removed}
+        )
         entries: dict[str, Entry] = {} if old is None else {id_: old.entry(number) for id_, number in kept.items()}
         truth = self._collection("cosine") if changed else None
         for block in _blocks(sorted(changed), 1024):

@@ -64,7 +64,13 @@ class Query:
     def described(self) -> dict[str, Scalar]:
         """The query as a report shows it."""
         image = self.image
-        shown = image.id if isinstance(image, Entry) else str(image) if isinstance(image, Path) else image and "uploaded picture"
+        shown = (
+            image.id
+            if isinstance(image, Entry)
+            else str(image)
+            if isinstance(image, Path)
+            else image and "uploaded picture"
+        )
         return {"text": self.text, "image": shown or None, "not_text": self.not_text}
 
 
@@ -87,7 +93,9 @@ class Runtime:
     def __enter__(self) -> Runtime:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -211,10 +219,14 @@ class Runtime:
 
     def encode_image(self, library: Library, image: Image.Image) -> NDArray[np.float32]:
         """The unit row (dim,) of a picture, by the library's own encoder."""
+        return np.asarray(self.encode_images(library, [image])[0])
+
+    def encode_images(self, library: Library, images: Sequence[Image.Image]) -> NDArray[np.float32]:
+        """The unit rows (n, dim) of n pictures, by the library's own encoder."""
         encoder, turn = self._checked(library)
-        prepared = encoder.prepare(image)
+        prepared = [encoder.prepare(image) for image in images]
         with turn:
-            return encoder.encode_images([prepared])[0]
+            return encoder.encode_images(prepared)
 
     def encode_text(self, library: Library, text: str) -> NDArray[np.float32]:
         """The unit row (dim,) of a text, by the library's own encoder."""
@@ -316,7 +328,9 @@ class Runtime:
         searched = len(numbers)
         if space == "pixels":
             if query.text or query.not_text or query.image is None:
-                raise BadInput("Pixels can be searched by a picture alone; leave the text out, or search in space 'embedding'.")
+                raise BadInput(
+                    "Pixels can be searched by a picture alone; leave the text out, or search in space 'embedding'."
+                )
             matrix, places = target.pixels.matrix(), target.pixels.numbers(target.snapshot.columns["sha256"])  # type: ignore[arg-type]
             if missing := int((places[numbers] < 0).sum()):
                 numbers = numbers[places[numbers] >= 0]
@@ -345,7 +359,12 @@ class Runtime:
             searched=searched,
             seconds=round(time.perf_counter() - started, 4),
             hits=[
-                hit(snapshot.entry(int(numbers[place])), rank=offset + number + 1, value=float(values[place]), score=float(score))
+                hit(
+                    snapshot.entry(int(numbers[place])),
+                    rank=offset + number + 1,
+                    value=float(values[place]),
+                    score=float(score),
+                )
                 for number, (place, score) in enumerate(zip(best, scores, strict=True))
             ],
             search=kind,
@@ -412,10 +431,7 @@ class Runtime:
                     found = list(zip(paths, pool.map(opened, paths), strict=True))
                     failed.extend(picture for _, picture in found if isinstance(picture, Failure))
                     pictures = [(path, *picture) for path, picture in found if not isinstance(picture, Failure)]
-                    encoder, turn = self._checked(target)
-                    prepared = [encoder.prepare(picture) for _, picture, _ in pictures]
-                    with turn:
-                        rows = encoder.encode_images(prepared)
+                    rows = self.encode_images(target, [picture for _, picture, _ in pictures])
                     for (path, picture, sha256), row in zip(pictures, rows, strict=True):
                         label = "" if path.parent == folder else path.parent.name
                         pixels = resize_pixels(picture, target.card.pixel_size)
@@ -473,6 +489,6 @@ class Runtime:
 
 def hit(entry: Entry, *, rank: int, value: float, score: float) -> Hit:
     """The entry as rank `rank` of a ranking."""
-    shown = ("width", "height", "bytes", "taken", "camera", "latitude", "longitude", "folder")
+    shown = ("width", "height", "bytes", "taken", "camera", "latitude", "longitude", "folder", "sha256")
     metadata: dict[str, Scalar] = {name: found for name in shown if (found := getattr(entry, name)) is not None}
     return Hit(rank=rank, id=entry.id, path=entry.path, label=entry.label, score=score, value=value, metadata=metadata)

@@ -64,4 +64,6 @@ class Settings:
 
     def with_roots(self, *folders: str | Path) -> Settings:
         """The same settings with `folders` readable too (what a command line names, its user means to be read)."""
-        return replace(self, roots=tuple(dict.fromkeys((*self.roots, *(Path(f).expanduser().resolve() for f in folders)))))
+        return replace(
+            self, roots=tuple(dict.fromkeys((*self.roots, *(Path(f).expanduser().resolve() for f in folders))))
+        )

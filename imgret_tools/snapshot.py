@@ -99,13 +99,17 @@ def read_snapshot(path: Path) -> Snapshot:
             file.seek(offset + start)
             columns = orjson.loads(file.read(stop - start))
         rows: NDArray[np.float32] = (
-            np.memmap(path, dtype="<f4", mode="r", offset=offset, shape=(count, dim)) if count else np.empty((0, dim), "f4")
+            np.memmap(path, dtype="<f4", mode="r", offset=offset, shape=(count, dim))
+            if count
+            else np.empty((0, dim), "f4")
         )
         if len(columns["id"]) != count:
             raise ValueError("as many entries as rows expected")
         return Snapshot(int(header["__metadata__"]["revision"]), rows, columns)
     except (KeyError, ValueError, TypeError) as error:
-        raise LibraryDamaged(f"Snapshot {path} is damaged ({error}); `imgret doctor --rebuild` repairs the library.") from error
+        raise LibraryDamaged(
+            f"Snapshot {path} is damaged ({error}); `imgret doctor --rebuild` repairs the library."
+        ) from error
 
 
 def _header(path: Path) -> tuple[int, dict[str, dict[str, list[int]]]]:

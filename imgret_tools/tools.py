@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, TypeVar, get_args
 
@@ -18,7 +19,7 @@ from imgret_tools.comparison import Comparison, QuerySetComparison
 from imgret_tools.errors import BadInput, ImageError, NotFound, PathRefused, ReadOnly
 from imgret_tools.filters import parse_where
 from imgret_tools.images import open_picture
-from imgret_tools.records import Entry, IndexReport, Measure, Progress, SearchKind, SearchReport, Space
+from imgret_tools.records import Entry, Hit, IndexReport, Measure, Progress, SearchKind, SearchReport, Space
 from imgret_tools.runtime import Query, Runtime
 
 TOOLS = ("index_folder", "search_similar_image", "compare_metrics")
@@ -73,7 +74,9 @@ class ImageTools:
     ) -> IndexReport:
         """`index_folder` for a caller that shows progress (called with the state of the run) and can cancel it."""
         if self.runtime.settings.read_only:
-            raise ReadOnly("This app is shared read-only, so nothing can be indexed here; search what is there instead.")
+            raise ReadOnly(
+                "This app is shared read-only, so nothing can be indexed here; search what is there instead."
+            )
         return self.runtime.index(
             self.allowed(folder),
             library=library,
@@ -117,7 +120,11 @@ class ImageTools:
         if not image and not text:
             raise BadInput("Nothing to search for: give an image (path or id), a text, or both.")
         return self.search(
-            Query(self.phrase(text, "text"), self.picture(image, library) if image else None, self.phrase(not_text, "not_text")),
+            Query(
+                self.phrase(text, "text"),
+                self.picture(image, library) if image else None,
+                self.phrase(not_text, "not_text"),
+            ),
             k=k,
             measure=measure,
             space=space,
@@ -142,7 +149,7 @@ class ImageTools:
         """`search_similar_image` for a query that is typed already, such as an uploaded picture."""
         _whole("k", k, 1, MAX_K)
         _whole("offset", offset, 0, 1_000_000)
-        return self.runtime.search(
+        report = self.runtime.search(
             query,
             library=library,
             k=k,
@@ -152,6 +159,21 @@ class ImageTools:
             search=one_of("search", search, get_args(SearchKind)),
             where=parse_where(where),
         )
+        return replace(report, hits=[self._shown(hit) for hit in report.hits])
+
+    def _shown(self, hit: Hit) -> Hit:
+        """The hit as this app may show it: a shared one tells no folders."""
+        if not self.runtime.settings.read_only:
+            return hit
+        return replace(hit, path=Path(hit.path).name, metadata={**hit.metadata, "folder": None})
+
+    def thumbnail(self, hit: Hit) -> Path:
+        """The thumbnail file of a hit.
+
+        Raises:
+            ImageError: it is missing and the picture cannot be opened any more.
+        """
+        return self.runtime.thumbnails.get(str(hit.metadata["sha256"]), Path(hit.path), "")
 
     def compare_metrics(
         self,
@@ -204,7 +226,9 @@ class ImageTools:
         roots = self.runtime.settings.roots
         if not any(real == root or root in real.parents for root in roots):
             shown = ", ".join(map(str, roots))
-            raise PathRefused(f"Path {path!r} is outside the folders this process may read ({shown}); IMGRET_ROOTS adds more.")
+            raise PathRefused(
+                f"Path {path!r} is outside the folders this process may read ({shown}); IMGRET_ROOTS adds more."
+            )
         return real
 
     def picture(self, image: str, library: str) -> Path | Image.Image | Entry:
@@ -226,13 +250,17 @@ class ImageTools:
 
     def _fetched(self, url: str) -> Image.Image:
         if not self.runtime.settings.allow_urls:
-            raise PathRefused(f"URLs are not allowed here ({url[:60]!r}); give a path or an id, or start with --allow-urls.")
+            raise PathRefused(
+                f"URLs are not allowed here ({url[:60]!r}); give a path or an id, or start with --allow-urls."
+            )
         from imgret_tools.collect.guard import fetch_image
 
         try:
             return open_picture(fetch_image(url), max_megapixels=self.runtime.settings.max_megapixels).image
         except ImageError as error:
-            raise BadInput(f"What {url[:200]!r} answers is no usable picture: {error}. Give another address.") from error
+            raise BadInput(
+                f"What {url[:200]!r} answers is no usable picture: {error}. Give another address."
+            ) from error
 
     @staticmethod
     def phrase(text: str | None, name: str) -> str | None:

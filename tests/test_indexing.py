@@ -81,7 +81,9 @@ def test_a_copy_is_hashed_only_and_has_an_id_of_its_own(runtime: Runtime, photos
     np.testing.assert_array_equal(library.row(lions[0].id), library.row(lions[1].id))
 
 
-def test_copies_within_one_run_are_decoded_once(runtime: Runtime, tmp_path: Path, photos: Path, decoded: list[str]) -> None:
+def test_copies_within_one_run_are_decoded_once(
+    runtime: Runtime, tmp_path: Path, photos: Path, decoded: list[str]
+) -> None:
     folder = tmp_path / "copies"
     folder.mkdir()
     for number in range(5):
@@ -116,7 +118,9 @@ def test_a_touched_file_is_unchanged(runtime: Runtime, photos: Path, decoded: li
     assert report.stages["hash"] == 0
 
 
-def test_a_vanished_file_leaves_and_the_file_of_another_folder_stays(runtime: Runtime, photos: Path, tmp_path: Path) -> None:
+def test_a_vanished_file_leaves_and_the_file_of_another_folder_stays(
+    runtime: Runtime, photos: Path, tmp_path: Path
+) -> None:
     other = tmp_path / "other"
     other.mkdir()
     Image.new("RGB", (60, 60), "blue").save(other / "blue.png")
@@ -217,7 +221,16 @@ def test_labels_are_sub_folders_and_ids_lead_to_files(runtime: Runtime, photos: 
     Image.new("RGB", (60, 60), "white").save(photos / "unlabelled.png")
     runtime.index(photos)
     library = runtime.library()
-    assert library.labels() == {"cat": 1, "cheetah": 3, "coffee": 1, "lion": 1, "motorcycle": 2, "people": 2, "rocket": 1, "tower": 1}
+    assert library.labels() == {
+        "cat": 1,
+        "cheetah": 3,
+        "coffee": 1,
+        "lion": 1,
+        "motorcycle": 2,
+        "people": 2,
+        "rocket": 1,
+        "tower": 1,
+    }
     for entry in library.snapshot.entries():
         assert Path(entry.path).is_file()
         assert entry.id.startswith(entry.sha256[:12])
@@ -263,8 +276,11 @@ def test_one_process_writes_at_a_time_and_the_refusal_names_it(runtime: Runtime,
         assert counts(other.index(photos)) == {"unchanged": TOTAL}
 
 
-INDEX = "import sys; from imgret_tools import *; from pathlib import Path; from imgret_tools import Runtime, Settings\n" + (
-    "Runtime.open(Settings(data_dir=sys.argv[1], encoder='mini')).index(Path(sys.argv[2]), progress=lambda p: print(p.done, flush=True))"
+INDEX = (
+    "import sys; from imgret_tools import *; from pathlib import Path; from imgret_tools import Runtime, Settings\n"
+    + (
+        "Runtime.open(Settings(data_dir=sys.argv[1], encoder='mini')).index(Path(sys.argv[2]), progress=lambda p: print(p.done, flush=True))"
+    )
 )
 
 

@@ -150,12 +150,17 @@ def test_a_collection_in_another_space_or_of_another_encoder_is_refused(tmp_path
     import chromadb
 
     make(tmp_path / "library").close()
-    client = chromadb.PersistentClient(str(tmp_path / "library" / "chroma"), chromadb.Settings(anonymized_telemetry=False))
+    client = chromadb.PersistentClient(
+        str(tmp_path / "library" / "chroma"), chromadb.Settings(anonymized_telemetry=False)
+    )
     client.delete_collection("imgret-library-cosine")
     client.create_collection("imgret-library-cosine", configuration={"hnsw": {"space": "ip"}}, embedding_function=None)
     client.delete_collection("imgret-library-l2")
     client.create_collection(
-        "imgret-library-l2", configuration={"hnsw": {"space": "l2"}}, metadata={"encoder": "other"}, embedding_function=None
+        "imgret-library-l2",
+        configuration={"hnsw": {"space": "l2"}},
+        metadata={"encoder": "other"},
+        embedding_function=None,
     )
     client.close()
     library = Library(tmp_path / "library")

@@ -1,4 +1,4 @@
-"""The figure and the page of a comparison hold what they must, and nothing that comes from files runs or breaks them."""
+"""The figure and the page of a comparison hold what they must; nothing that comes from files runs or breaks them."""
 
 from __future__ import annotations
 

@@ -1,0 +1,46 @@
+"""The app as a script, and as a Hugging Face Space: settings -> runtime -> tools -> page, with the chat beside them.
+
+python gradio_app.py                      opens a demo library of real photos
+python gradio_app.py --folder ~/Pictures  indexes and opens one's own
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from agents.chat import Chat
+from agents.models import make_model
+from imgret_tools.errors import ImgretError
+from imgret_tools.settings import Settings
+from imgret_tools.ui.app import serve, writable_data_dir
+
+
+def main() -> None:
+    """Parse the command line and serve."""
+    on_space = bool(os.environ.get("SPACE_ID"))
+    parser = argparse.ArgumentParser(description="Image search by picture and by words, as a page.")
+    parser.add_argument("--folder", type=Path, help="index this folder first and open it")
+    parser.add_argument("--library", default="default", help="its library (default: %(default)s)")
+    parser.add_argument("--encoder", help="for a new library: auto, mini or openclip:MODEL/PRETRAINED")
+    parser.add_argument(
+        "--host", default=os.environ.get("GRADIO_SERVER_NAME") or ("0.0.0.0" if on_space else "127.0.0.1")
+    )
+    parser.add_argument("--port", type=int, default=int(os.environ.get("GRADIO_SERVER_PORT") or 7860))
+    parser.add_argument("--share", action="store_true", help="ask Gradio for a public link; the app is then read-only")
+    parser.add_argument("--read-only", action="store_true", default=on_space, help="no indexing, no paths shown")
+    parser.add_argument("--allow-writes", action="store_true", help="let a shared app index")
+    parser.add_argument("--allow-urls", action="store_true", help="let queries be public URLs")
+    parser.add_argument("--auth", metavar="USER:PASS", help="ask every visitor for a login")
+    given = parser.parse_args()
+    settings = writable_data_dir(Settings.from_env())
+    try:
+        serve(settings, **vars(given), start_talk=lambda tools: Chat(tools, make_model(settings.model)))
+    except ImgretError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""Search results as files: CSV for spreadsheets, one self-contained HTML page for mail and archives."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+from collections.abc import Callable
+from html import escape
+from pathlib import Path
+
+from imgret_tools.errors import ImageError
+from imgret_tools.records import Hit, SearchReport
+
+COLUMNS = ("rank", "id", "label", "score", "value", "path", "width", "height", "bytes", "taken", "camera")
+
+_PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width,initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<title>{title}</title><style>
+body{{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;background:Canvas;color:CanvasText;
+color-scheme:light dark}}
+ol{{display:grid;grid-template-columns:repeat(auto-fill,minmax(11rem,1fr));gap:1.2rem;list-style:none;padding:0}}
+img{{width:100%;aspect-ratio:1;object-fit:cover;border-radius:8px;background:#8882}}
+small{{display:block;opacity:.75;overflow-wrap:anywhere}}
+</style></head><body><h1>{title}</h1><p>{facts}</p><ol>{hits}</ol></body></html>
+"""
+
+
+def to_csv(report: SearchReport) -> str:
+    """One line a hit under a header of `COLUMNS`; cells that a spreadsheet would run as a formula are defused."""
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(COLUMNS)
+    for hit in report.hits:
+        fields = hit.metadata | {"rank": hit.rank, "id": hit.id, "label": hit.label, "path": hit.path}
+        fields |= {"score": f"{hit.score:.6g}", "value": f"{hit.value:.6g}"}
+        writer.writerow([_inert(fields.get(column)) for column in COLUMNS])
+    return out.getvalue()
+
+
+def _inert(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value[:1] in "=+@\t\r" and value else value
+
+
+def to_html(report: SearchReport, thumbnail: Callable[[Hit], Path]) -> str:
+    """One HTML document that loads nothing: the hits with their thumbnails inside.
+
+    Args:
+        report: what was found.
+        thumbnail: gives the thumbnail file (JPEG) of a hit; may raise ImageError for a picture that is gone.
+    """
+    asked = ", ".join(f"{name} “{value}”" for name, value in report.query.items() if value is not None)
+    facts = f"{report.searched} images in library {report.library}, {report.measure} on {report.space}, encoder {report.encoder}"
+    return _PAGE.format(
+        title=escape(f"Images for {asked}"),
+        facts=escape(facts),
+        hits="".join(_item(hit, thumbnail) for hit in report.hits),
+    )
+
+
+def _item(hit: Hit, thumbnail: Callable[[Hit], Path]) -> str:
+    name = escape(Path(hit.path).name)
+    try:
+        data = base64.b64encode(thumbnail(hit).read_bytes()).decode("ascii")
+        picture = f'<img src="data:image/jpeg;base64,{data}" alt="{name}">'
+    except (ImageError, OSError):
+        picture = f'<img alt="{name} (picture is gone)">'
+    label = f"<strong>{escape(hit.label)}</strong> " if hit.label else ""
+    return f"<li>{picture}{hit.rank}. {label}{hit.value:.4g}<small>{name}<br>{escape(hit.id)}</small></li>"

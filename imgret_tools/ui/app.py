@@ -1,0 +1,278 @@
+"""The app: the page, its API and MCP in one process, on one runtime."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
+import gradio as gr
+from fastapi import FastAPI
+
+from imgret_tools.demo import collect_demo
+from imgret_tools.errors import BadInput
+from imgret_tools.records import Measure, Progress, Space
+from imgret_tools.runtime import Runtime
+from imgret_tools.settings import Settings
+from imgret_tools.talk import Talk
+from imgret_tools.tools import TOOLS, ImageTools
+from imgret_tools.ui.chat_tab import TEXTS as CHAT_TEXTS
+from imgret_tools.ui.chat_tab import chat_tab
+from imgret_tools.ui.compare_tab import CompareTab
+from imgret_tools.ui.edge import Bound, endpoint, spoken
+from imgret_tools.ui.index_tab import IndexTab
+from imgret_tools.ui.search_tab import PAGE, Asked, SearchTab
+from imgret_tools.ui.texts import Language, language_of, said
+
+DEMO = "demo"
+_STYLE = Path(__file__).with_name("page.css")
+_SET_LANGUAGE = "(language) => { document.documentElement.lang = language; return []; }"
+_MAX_UPLOAD = "500mb"
+
+
+def build_app(
+    tools: ImageTools, *, library: str | None = None, start_talk: Callable[[], Talk] | None = None
+) -> gr.Blocks:
+    """The page on `tools`; it opens with `library`. `start_talk` begins a chat; without it there is no chat tab."""
+
+    names = [info.name for info in tools.runtime.libraries()]
+    library = library if library in names else (names[0] if names else None)
+    bound: Bound = []
+    with gr.Blocks(title="imgret", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
+        language = gr.State("en")
+        with gr.Row(elem_id="head"):
+            with gr.Column(scale=5):
+                title = gr.HTML(elem_id="title")
+            spoken_in = gr.Radio(
+                [("English", "en"), ("Tiếng Việt", "vi")],
+                value="en",
+                show_label=False,
+                container=False,
+                elem_id="language",
+            )
+        with gr.Tab(elem_id="search_tab") as tab:
+            search = SearchTab(tools, language, names, library or "")
+            bound += [(tab, {"label": "search_tab"}), *search.bound]
+        with gr.Tab(elem_id="compare_tab") as tab:
+            compare = CompareTab(tools, language, names, library or "")
+            bound += [(tab, {"label": "compare_tab"}), *compare.bound]
+        if start_talk is not None:
+            with gr.Tab(elem_id="chat_tab") as tab:
+                chat = chat_tab(tools.runtime, start_talk)
+                bound.append((tab, {"label": "chat_tab"}))
+        if not tools.runtime.settings.read_only:
+            with gr.Tab(elem_id="index_tab") as tab:
+                index = IndexTab(tools, language)
+                bound += [(tab, {"label": "index_tab"}), *index.bound]
+
+            def refresh() -> list[object]:
+                found = [info.name for info in tools.runtime.libraries()]
+                return [gr.update(choices=found), gr.update(choices=found)]
+
+            index.finished.then(refresh, None, [search.library, compare.library], api_visibility="private")
+
+        components = [component for component, _ in bound]
+
+        def speak(chosen: Language) -> list[object]:
+            heading = f"<h1>{said(chosen, 'title')}</h1><p>{said(chosen, 'lead')}</p>"
+            spoken_chat = (
+                [
+                    gr.update(placeholder=CHAT_TEXTS["placeholder"][chosen]),
+                    gr.update(value=CHAT_TEXTS["stop"][chosen]),
+                    gr.update(value=CHAT_TEXTS["clear"][chosen]),
+                ]
+                if start_talk is not None
+                else []
+            )
+            return [chosen, heading, *spoken(bound, chosen), *spoken_chat]
+
+        def begin(request: gr.Request) -> list[object]:
+            parameters = dict(request.query_params)
+            chosen = language_of(parameters.get("lang"), request.headers.get("accept-language"))
+            asked = _asked(parameters, library or "")
+            at = asked.library if asked else library or ""
+            labels = search.labels(at) if at else gr.skip()
+            shown = [chosen, gr.update(value=at or None), gr.update(value=asked.text) if asked else gr.skip(), labels]
+            return [*speak(chosen), *shown, *search.opened(chosen, asked)]
+
+        said_to = [language, title, *components, *([chat.box, chat.stop, chat.clear] if start_talk is not None else [])]
+        page.load(
+            begin,
+            None,
+            [*said_to, spoken_in, search.library, search.text, search.label, *search.outputs],
+            api_visibility="private",
+        ).then(None, spoken_in, None, js=_SET_LANGUAGE)
+        spoken_in.input(speak, spoken_in, said_to, api_visibility="private").then(
+            None, language, None, js=_SET_LANGUAGE
+        )
+        for name in TOOLS:
+            if name != "index_folder" or not tools.runtime.settings.read_only:
+                gr.api(endpoint(getattr(tools, name)), api_name=name, concurrency_limit=8)
+    page.queue(max_size=64, default_concurrency_limit=8)
+    return page
+
+
+def _asked(parameters: dict[str, str], library: str) -> Asked | None:
+    """The search that a link holds, None for a plain visit; what a link says wrongly falls back to the default."""
+    if not parameters.get("text") and not parameters.get("image"):
+        return None
+    measure, space = parameters.get("measure", "cosine"), parameters.get("space", "embedding")
+    return Asked(
+        library=parameters.get("library", library),
+        text=parameters.get("text", ""),
+        not_text=parameters.get("not_text", ""),
+        image=parameters.get("image", ""),
+        measure=measure if measure in get_args(Measure) else "cosine",  # type: ignore[arg-type]
+        space=space if space in get_args(Space) else "embedding",  # type: ignore[arg-type]
+        k=_whole(parameters.get("k"), PAGE, 60),
+        where=parameters.get("where", ""),
+        offset=_whole(parameters.get("offset"), 0, 1_000_000),
+    )
+
+
+def _whole(text: str | None, default: int, most: int) -> int:
+    return min(int(text), most) if text and text.isdecimal() and len(text) < 9 and int(text) else default
+
+
+def mount(tools: ImageTools, page: gr.Blocks, *, auth: tuple[str, str] | None = None, token: str = "") -> FastAPI:
+    """The page at `/` and MCP at `/mcp` in one FastAPI app."""
+    from imgret_tools.mcp import make_mcp
+    from imgret_tools.mcp import mount as mount_mcp
+
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    mount_mcp(app, make_mcp(tools), token=token)
+    return gr.mount_gradio_app(
+        app, page, path="/", auth=auth, show_error=True, max_file_size=_MAX_UPLOAD, allowed_paths=[str(tools.runtime.thumbnails.folder)],
+        theme=_theme(), css=_STYLE.read_text("utf-8"), enable_monitoring=False,
+    )  # fmt: skip
+
+
+def _theme() -> gr.Theme:
+
+    system = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif")
+    return gr.themes.Soft(
+        primary_hue="teal",
+        secondary_hue="teal",
+        neutral_hue="zinc",
+        font=system,
+        font_mono=("ui-monospace", "monospace"),
+    )
+
+
+def serve(
+    settings: Settings,
+    *,
+    folder: Path | None = None,
+    library: str = "default",
+    encoder: str | None = None,
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    share: bool = False,
+    read_only: bool = False,
+    allow_writes: bool = False,
+    allow_urls: bool = False,
+    auth: str | None = None,
+    start_talk: Callable[[ImageTools], Talk] | None = None,
+) -> None:
+    """Serve the app until it is interrupted.
+
+    Args:
+        settings: the process's.
+        folder: indexed first into `library`, which the page then opens.
+        library: opened at first; `demo` where it is not there yet.
+        encoder: for a new library.
+        host: address to listen on.
+        port: port to listen on.
+        share: ask Gradio for a public link; where there is none, say why and go on.
+        read_only: no indexing, no paths shown.
+        allow_writes: a shared app may index too.
+        allow_urls: queries may be public URLs.
+        auth: `USER:PASS` asked of every visitor; MCP then asks for a token that is printed.
+        start_talk: begins a chat on the tools.
+    """
+    import uvicorn
+
+    login = _login(auth)
+    demo = settings.data_dir / "demo"
+    writable = allow_writes or not (read_only or share)
+    settings = replace(
+        settings.with_roots(demo, settings.data_dir / "uploads", *([folder] if folder else [])), allow_urls=allow_urls
+    )
+    with Runtime.open(settings) as runtime:
+        runtime.index(collect_demo(demo), library=DEMO, encoder="mini", progress=_told("demo library"))
+        if folder is not None:
+            _say(str(runtime.index(folder, library=library, encoder=encoder, progress=_told(f"{folder}"))))
+        runtime.settings = replace(settings, read_only=not writable)
+        tools = ImageTools(runtime)
+        page = build_app(
+            tools,
+            library=library if folder or _there(runtime, library) else DEMO,
+            start_talk=(lambda: start_talk(tools)) if start_talk else None,
+        )
+        token = secrets.token_urlsafe(24) if login else ""
+        app = mount(tools, page, auth=login, token=token)
+        if token:
+            _say(f"MCP at /mcp expects the header  Authorization: Bearer {token}")
+        if share:
+            _say(_public_link(page, port))
+        _say(f"Open http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}")
+        try:
+            uvicorn.run(app, host=host, port=port, log_level="warning")
+        except SystemExit as error:
+            raise BadInput(
+                f"Port {port} on {host} cannot be listened on; is another app there? Give another --port."
+            ) from error
+
+
+def _login(auth: str | None) -> tuple[str, str] | None:
+    if auth is None:
+        return None
+    user, colon, password = auth.partition(":")
+    if not user or not colon or not password:
+        raise BadInput("--auth expects USER:PASS, both not empty.")
+    return user, password
+
+
+def _there(runtime: Runtime, library: str) -> bool:
+    return any(info.name == library for info in runtime.libraries())
+
+
+def _told(what: str) -> Callable[[Progress], None]:
+    def show(state: Progress) -> None:
+        if sys.stderr.isatty():
+            sys.stderr.write(
+                f"\rindexing {what}: {state.done} of {state.total} " + ("\n" if state.done == state.total else "")
+            )
+
+    return show
+
+
+def _public_link(page: gr.Blocks, port: int) -> str:
+    """Gradio's public link to this port, or a sentence that says why there is none."""
+    from gradio import networking
+
+    try:
+        link = networking.setup_tunnel("127.0.0.1", port, secrets.token_urlsafe(32), None, None)
+        return f"Public link, for as long as this runs: {link}"
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        return f"There is no public link: Gradio's share server cannot be reached from here ({reason}). The app runs locally all the same."
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def writable_data_dir(settings: Settings) -> Settings:
+    """`settings`, with a temporary data folder where their own cannot be written (a Space, a read-only home)."""
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=settings.data_dir):
+            return settings
+    except OSError:
+        return replace(settings, data_dir=Path(tempfile.gettempdir()) / "imgret")

@@ -1,0 +1,98 @@
+"""Every text of the page, in English and Vietnamese. The tab of the chat keeps its own three."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Language = Literal["en", "vi"]
+
+TEXTS: dict[str, tuple[str, str]] = {
+    "title": ("Image search", "Tìm kiếm ảnh"),
+    "lead": (
+        "Find pictures by a picture, by words, or both. Everything runs on this machine.",
+        "Tìm ảnh bằng ảnh, bằng lời, hoặc cả hai. Mọi thứ chạy ngay trên máy này.",
+    ),
+    "search_tab": ("Search", "Tìm kiếm"),
+    "index_tab": ("Index", "Lập chỉ mục"),
+    "compare_tab": ("Compare", "So sánh"),
+    "chat_tab": ("Chat", "Trò chuyện"),
+    "library": ("Library", "Thư viện"),
+    "image": ("Picture to search with", "Ảnh dùng để tìm"),
+    "text": ("What the pictures should show", "Ảnh cần có nội dung gì"),
+    "text_hint": ("a cheetah, a cup of coffee, the night sky…", "báo săn, tách cà phê, bầu trời đêm…"),
+    "not_text": ("…but not", "…nhưng không có"),
+    "label": ("Only label", "Chỉ nhãn"),
+    "any_label": ("any", "bất kỳ"),
+    "where": ("Filters", "Bộ lọc"),
+    "where_hint": ("width>=1000, taken>=2024", "width>=1000, taken>=2024"),
+    "k": ("How many", "Số lượng"),
+    "measure": ("Measure", "Độ đo"),
+    "space": ("Compare", "So theo"),
+    "embedding": ("meaning (embedding)", "ý nghĩa (embedding)"),
+    "pixels": ("raw pixels", "điểm ảnh thô"),
+    "more_options": ("More options", "Thêm tùy chọn"),
+    "search": ("Search", "Tìm"),
+    "more_like_this": ("More like this", "Thêm ảnh giống thế này"),
+    "next_page": ("Next page", "Trang sau"),
+    "previous_page": ("Previous page", "Trang trước"),
+    "copy_link": ("Copy link", "Sao chép liên kết"),
+    "download": ("Download results", "Tải kết quả"),
+    "empty": (
+        "Drop a picture or write a few words, then press Search. Select a result to see more of it.",
+        "Thả một ảnh hoặc gõ vài từ rồi bấm Tìm. Chọn một kết quả để xem chi tiết.",
+    ),
+    "found": (
+        "{count} of {searched} pictures · {measure}, {better} · {seconds:.0f} ms",
+        "{count} trên {searched} ảnh · {measure}, {better} · {seconds:.0f} ms",
+    ),
+    "higher": ("higher is better", "cao hơn là tốt hơn"),
+    "lower": ("lower is better", "thấp hơn là tốt hơn"),
+    "nothing": ("No picture passes the filters.", "Không có ảnh nào qua được bộ lọc."),
+    "unknown_words": ("Not understood: {words}.", "Không hiểu: {words}."),
+    "results": ("Results", "Kết quả"),
+    "folder": ("Folder on this machine", "Thư mục trên máy này"),
+    "folder_hint": ("/path/to/photos", "/đường/dẫn/tới/ảnh"),
+    "upload": ("…or pictures, or a zip of them", "…hoặc các ảnh, hoặc một tệp zip"),
+    "new_library": ("Name of the library", "Tên thư viện"),
+    "encoder": ("Encoder of a new library", "Bộ mã hóa của thư viện mới"),
+    "start": ("Index", "Lập chỉ mục"),
+    "cancel": ("Cancel", "Hủy"),
+    "report": ("Report", "Báo cáo"),
+    "progress": (
+        "{done} of {total} · {rate:.1f} a second · {left} left",
+        "{done} trên {total} · {rate:.1f} mỗi giây · còn {left}",
+    ),
+    "indexing": ("Looking through the folder…", "Đang duyệt thư mục…"),
+    "done": (
+        "{added} added, {updated} updated, {renamed} renamed, {unchanged} unchanged, {removed} removed, {failed} failed in {seconds:.1f} s",
+        "thêm {added}, cập nhật {updated}, đổi tên {renamed}, giữ nguyên {unchanged}, gỡ {removed}, lỗi {failed} trong {seconds:.1f} giây",
+    ),
+    "cancelled": ("Cancelled; what was done is kept.", "Đã hủy; phần đã làm được giữ lại."),
+    "failed_files": ("Files that could not be indexed", "Các tệp không lập chỉ mục được"),
+    "compare": ("Compare", "So sánh"),
+    "compare_image": ("Query picture", "Ảnh truy vấn"),
+    "compare_id": ("…or an image id from a search", "…hoặc id ảnh từ một kết quả tìm"),
+    "compare_empty": (
+        "Give a query picture: every measure ranks the library for it, on embeddings, on pixels and through HNSW.",
+        "Đưa vào một ảnh truy vấn: mỗi độ đo sẽ xếp hạng thư viện, theo embedding, theo điểm ảnh và qua HNSW.",
+    ),
+    "language": ("Language", "Ngôn ngữ"),
+    "fact_id": ("id", "id"),
+    "fact_label": ("label", "nhãn"),
+    "fact_score": ("value", "giá trị"),
+    "fact_size": ("size", "kích thước"),
+    "fact_taken": ("taken", "chụp lúc"),
+    "fact_camera": ("camera", "máy ảnh"),
+    "fact_path": ("file", "tệp"),
+}
+
+
+def said(language: Language, key: str, **values: object) -> str:
+    """The text `key` in `language`, with `values` filled in."""
+    return TEXTS[key][0 if language == "en" else 1].format(**values)
+
+
+def language_of(asked: str | None, accepted: str | None) -> Language:
+    """The page's language from `?lang=` or else the browser's Accept-Language header."""
+    first = asked or (accepted or "").split(",")[0]
+    return "vi" if first.strip().lower().startswith("vi") else "en"
