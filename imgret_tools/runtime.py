@@ -226,7 +226,7 @@ class Runtime:
         encoder, turn = self._checked(library)
         prepared = [encoder.prepare(image) for image in images]
         with turn:
-            return encoder.encode_images(prepared)
+            return np.asarray(encoder.encode_images(prepared))
 
     def encode_text(self, library: Library, text: str) -> NDArray[np.float32]:
         """The unit row (dim,) of a text, by the library's own encoder."""
