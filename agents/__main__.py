@@ -1,4 +1,3 @@
-
 """`python -m agents "..."`: one question, or a talk when there is none."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-
 """A chat model that needs no key and no network: it reads plain requests by patterns and calls the tools for them.
 
 It is a LangChain chat model, so it runs wherever a provider's runs. All it knows is in the messages: the last search

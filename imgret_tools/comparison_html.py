@@ -38,7 +38,7 @@ WORDS: dict[str, str] = {
     "definitions": "Definitions",
     "failed": "Pictures passed over",
 }
-"""The captions in English; a page in another language gives its own."""
+"""The captions in English; a page in another language gives its own, and `define_...` for the definitions."""
 
 MOST_HITS = 10
 """Hits drawn in a row of the grid; the JSON has all k."""
@@ -97,8 +97,11 @@ def fragment(
     parts.append(_agreement(comparison.agreement, words))
     if isinstance(comparison, QuerySetComparison):
         parts.append(_classes(comparison, words))
-    meant = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in comparison.definitions.items())
-    parts.append(f"<details><summary>{escape(words['definitions'])}</summary><dl lang='en'>{meant}</dl></details>")
+    meant = "".join(
+        f"<dt>{escape(name)}</dt><dd>{escape(words.get(f'define_{name}', text))}</dd>"
+        for name, text in comparison.definitions.items()
+    )
+    parts.append(f"<details><summary>{escape(words['definitions'])}</summary><dl>{meant}</dl></details>")
     return f"<style>{_STYLE}</style><div class='imgret-cmp'>{''.join(parts)}</div>"
 
 

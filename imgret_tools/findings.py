@@ -18,7 +18,7 @@ def findings_of_one(rows: Sequence[ComparisonRow], agreement: Agreement) -> list
     notes = []
     if groups:
         notes.append(
-            note("first_hits", groups="; ".join(f"{id_} by {', '.join(names)}" for id_, names in groups.items()))
+            note("first_hits", groups="; ".join(f"{id_} ({', '.join(names)})" for id_, names in groups.items()))
         )
     return [*notes, *_overlap(agreement)]
 

@@ -193,9 +193,20 @@ class ImageTools:
             library: Name of the library.
             label: What the query shows, as the library labels it; leave out to take it from the picture's folder.
         """
+        return self.compare(self.picture(image, library), k=k, library=library, label=label)
+
+    def compare(
+        self, image: Path | Image.Image | Entry, *, k: int = 5, library: str = "default", label: str | None = None
+    ) -> Comparison:
+        """`compare_metrics` for a query that is typed already, such as an uploaded picture."""
         _whole("k", k, 1, MAX_K)
-        query = self.picture(image, library)
-        return self.runtime.compare(query, library=library, k=k, label=self.phrase(label, "label"))
+        found = self.runtime.compare(image, library=library, k=k, label=self.phrase(label, "label"))
+        return self._discreet(found)
+
+    def _discreet(self, comparison: Comparison) -> Comparison:
+        """The comparison as this app may show it."""
+        rows = [replace(row, hits=[self._shown(hit) for hit in row.hits]) for row in comparison.rows]
+        return replace(comparison, rows=rows)
 
     def compare_queries(
         self,
@@ -208,9 +219,10 @@ class ImageTools:
     ) -> QuerySetComparison:
         """`compare_metrics` for a folder of labelled queries, `<class>/<picture>`: means with intervals, not hits."""
         _whole("k", k, 1, MAX_K)
-        return self.runtime.compare_queries(
+        found = self.runtime.compare_queries(
             self.allowed(folder), library=library, k=k, progress=progress, cancelled=cancelled
         )
+        return replace(found, example=found.example and self._discreet(found.example))
 
     # From strings to types
 

@@ -1,59 +1,183 @@
-"""The compare tab: one query under every measure and space, as a grid with quality and agreement."""
+"""The compare tab: one query, or a folder of them, under every measure and space; downloads; why a hit matches."""
 
 from __future__ import annotations
 
+import base64
 import tempfile
 from html import escape
 from pathlib import Path
+from typing import get_args
 
 import gradio as gr
+import orjson
 
-from imgret_tools.plots import html_of, write_html, write_png
+from imgret_tools.comparison import Comparison, QuerySetComparison, telling
+from imgret_tools.errors import BadInput
+from imgret_tools.explain import GRID, Explanation, explain, overlays
+from imgret_tools.images import thumbnail
+from imgret_tools.plots import Compared, html_of, write_html, write_png
+from imgret_tools.records import Entry, Progress, Space
+from imgret_tools.runtime import Query
 from imgret_tools.tools import ImageTools
+from imgret_tools.ui.compare_texts import sentence, words
 from imgret_tools.ui.edge import Bound, shown_errors
 from imgret_tools.ui.texts import Language, said
+
+_NAMES = {"PNG": "comparison.png", "HTML": "comparison.html", "JSON": "comparison.json"}
 
 
 class CompareTab:
     """Draws itself inside the current Blocks; `bound` are the components whose texts follow the language."""
 
     def __init__(self, tools: ImageTools, language: gr.State, libraries: list[str], library: str) -> None:
-
         self._tools = tools
         with gr.Row():
             self.image = gr.Image(type="filepath", sources=["upload", "clipboard"], height=180, elem_id="compare_image")
             with gr.Column():
                 self.library = gr.Dropdown(libraries, value=library, elem_id="compare_library")
                 self.id = gr.Textbox(elem_id="compare_id")
+                self.label = gr.Textbox(elem_id="compare_label")
+                # A shared app shows visitors no way to name folders of its machine.
+                self.folder = gr.Textbox(elem_id="compare_folder", visible=not tools.runtime.settings.read_only)
                 self.k = gr.Slider(1, 20, value=5, step=1, elem_id="compare_k")
                 self.go = gr.Button(variant="primary", elem_id="compare")
         self.shown = gr.HTML(elem_id="comparison")
-        with gr.Row():
-            self.files = [gr.DownloadButton(kind, size="sm", visible=False) for kind in ("PNG", "HTML")]
+        with gr.Accordion(open=False, visible=False) as self.why:
+            with gr.Row():
+                self.hit = gr.Dropdown([], elem_id="compare_hit")
+                self.space = gr.Radio(list(get_args(Space)), value="embedding", elem_id="compare_space")
+                self.explain = gr.Button(elem_id="compare_why")
+            self.explained = gr.HTML(elem_id="explained")
+        with gr.Accordion(open=False, visible=False, elem_id="compare_downloads") as self.downloads:
+            with gr.Row():
+                self.files = [
+                    gr.DownloadButton(kind, size="sm", elem_id=f"compare_{kind.lower()}", interactive=False)
+                    for kind in _NAMES
+                ]
+        self.compared = gr.State(None)
         self.bound: Bound = [
             (self.image, {"label": "compare_image"}),
             (self.library, {"label": "library"}),
             (self.id, {"label": "compare_id"}),
+            (self.label, {"label": "compare_label"}),
+            (self.folder, {"label": "compare_folder", "placeholder": "compare_folder_hint"}),
             (self.k, {"label": "k"}),
             (self.go, {"value": "compare"}),
+            (self.why, {"label": "compare_why"}),
+            (self.hit, {"label": "compare_hit"}),
+            (self.space, {"label": "space"}),
+            (self.explain, {"value": "compare_why"}),
+            (self.downloads, {"label": "download"}),
         ]
+        asked = [language, self.image, self.id, self.label, self.folder, self.library, self.k]
+        outputs = [self.shown, self.compared, self.why, self.hit, self.explained, self.downloads]
         self.go.click(
-            self._compare, [language, self.image, self.id, self.library, self.k], [self.shown, *self.files],
-            api_visibility="private", concurrency_limit=2,
-        )  # fmt: skip
+            self._compare, asked, outputs, api_visibility="private", concurrency_limit=2, show_progress_on=self.shown
+        )
+        self.explain.click(
+            self._explain, [language, self.compared, self.hit, self.space], self.explained, api_visibility="private"
+        )
+        self.downloads.expand(self._written, [language, self.compared], self.files, api_visibility="private")
 
-    def _compare(self, language: Language, image: str | None, id_: str, library: str, k: int) -> list[object]:
+    def _compare(
+        self,
+        language: Language,
+        image: str | None,
+        id_: str,
+        label: str,
+        folder: str,
+        library: str,
+        k: int,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008 - how Gradio finds out that a handler shows progress
+    ) -> list[object]:
+        def show(state: Progress) -> None:
+            progress((state.done, state.total))
 
-        if not image and not id_.strip():
-            return [f"<p>{escape(said(language, 'compare_empty'))}</p>", gr.skip(), gr.skip()]
         with shown_errors():
-            query = Path(image) if image else self._tools.picture(id_.strip(), library)
-            comparison = self._tools.runtime.compare(query, library=library, k=int(k))
-            folder = Path(tempfile.mkdtemp(prefix="imgret-comparison-"))
-            write_png(comparison, folder / "comparison.png", self._tools.runtime)
-            write_html(comparison, folder / "comparison.html", self._tools.runtime, language=language)
-            shown = html_of(comparison, self._tools.runtime)
+            found: Compared
+            if folder.strip() and not self._tools.runtime.settings.read_only:
+                found = self._tools.compare_queries(folder.strip(), library=library, k=int(k), progress=show)
+            elif image or id_.strip():
+                query = Path(image) if image else self._tools.picture(id_.strip(), library)
+                found = self._tools.compare(query, library=library, k=int(k), label=label.strip() or None)
+            else:
+                raise BadInput(said(language, "compare_empty"))
+            shown = html_of(found, self._tools.runtime, words=words(language), sentence=sentence(language))
+        choices = _choices(found)
         return [
             shown,
-            *(gr.update(value=str(folder / name), visible=True) for name in ("comparison.png", "comparison.html")),
+            found,
+            gr.update(visible=bool(choices), open=False),
+            gr.update(choices=choices, value=choices[0][1] if choices else None),
+            "",
+            gr.update(visible=True, open=False),
         ]
+
+    def _explain(self, language: Language, compared: Compared, hit: str | None, space: Space) -> str:
+        single = _single(compared)
+        if single is None or not hit:
+            return ""
+        with shown_errors():
+            query = Query(image=self._query(single))
+            found = explain(self._tools.runtime, query, hit, library=single.library, space=space)
+            pictures = overlays(self._tools.runtime, query, found)
+        figures = "".join(
+            f"<figure style='display:inline-block;margin:0 1em 0 0'><img alt='{escape(caption)}' "
+            f"style='max-width:320px' src='data:image/jpeg;base64,"
+            f"{base64.b64encode(thumbnail(pictures[side], 448)).decode('ascii')}'>"
+            f"<figcaption>{escape(caption)}{_classes(found, side)}</figcaption></figure>"
+            for side, caption in (("query", said(language, "compare_query")), ("hit", said(language, "compare_of_hit")))
+            if side in pictures
+        )
+        key = "compare_parts" if space == "pixels" else "compare_occlusion"
+        told = said(
+            language,
+            "compare_explained",
+            measure=found.measure,
+            space=found.space,
+            value=f"{found.value:.4g}",
+            method=said(language, key, cells=GRID),
+        )
+        return f"<p>{escape(told)}</p>{figures}"
+
+    def _query(self, single: Comparison) -> Path | Entry:
+        """The query picture of a comparison that is shown: an indexed one, or the uploaded file."""
+        name, library = str(single.query["image"]), self._tools.runtime.library(single.library)
+        return library.entry(name) if name in library.snapshot.position else Path(name)
+
+    def _written(self, language: Language, compared: Compared | None) -> list[object]:
+        if compared is None:
+            return [gr.skip() for _ in self.files]
+        folder = Path(tempfile.mkdtemp(prefix="imgret-comparison-"))
+        runtime = self._tools.runtime
+        with shown_errors():
+            write_png(compared, folder / _NAMES["PNG"], runtime)
+            write_html(
+                compared,
+                folder / _NAMES["HTML"],
+                runtime,
+                words=words(language),
+                sentence=sentence(language),
+                language=language,
+            )
+        (folder / _NAMES["JSON"]).write_bytes(orjson.dumps(compared.to_dict(), option=orjson.OPT_INDENT_2))
+        return [gr.update(value=str(folder / name), interactive=True) for name in _NAMES.values()]
+
+
+def _single(compared: Compared | None) -> Comparison | None:
+    """The comparison of one query: itself, or the example of a set."""
+    return compared.example if isinstance(compared, QuerySetComparison) else compared
+
+
+def _choices(compared: Compared) -> list[tuple[str, str]]:
+    """The hits that can be explained, each once, by what a visitor reads and its id."""
+    single = _single(compared)
+    if single is None:
+        return []
+    named = {hit.id: hit.label or Path(hit.path).name for row in telling(single.rows) for hit in row.hits}
+    return [(f"{label} · {id_}", id_) for id_, label in named.items()]
+
+
+def _classes(found: Explanation, side: str) -> str:
+    """What the encoder takes that picture for, where it knows classes."""
+    return "".join(f"<br>{escape(one.name)} {one.share:.2f}" for one in found.classes.get(side, []))
