@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,10 +19,8 @@ from conftest import copy_photos, photo
 from PIL import Image
 from test_page import browser  # noqa: F401
 
-from imgret_tools import ImageTools, Runtime, Settings
 from imgret_tools.comparison import DEFINITIONS, NOTES, note
 from imgret_tools.comparison_html import WORDS
-from imgret_tools.ui.app import build_app
 from imgret_tools.ui.compare_texts import VIETNAMESE_NOTES, VIETNAMESE_WORDS, sentence
 
 if TYPE_CHECKING:
@@ -29,12 +32,32 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
     """The address of the page on a library of photos, and a folder that tools may read."""
     folder = tmp_path_factory.mktemp("tab")
     copy_photos(folder / "photos")
-    with Runtime.open(Settings(data_dir=folder / "data", encoder="mini", roots=(folder,))) as runtime:
-        runtime.index(folder / "photos")
-        blocks = build_app(ImageTools(runtime))
-        _, address, _ = blocks.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", inbrowser=False)
-        yield address, folder
-        blocks.close()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    root = Path(__file__).parent.parent
+    roots = {"IMGRET_DATA_DIR": str(folder / "data"), "IMGRET_ROOTS": str(folder), "PYTHONPATH": str(root)}
+    command = [sys.executable, "-m", "imgret_tools.cli", "serve", "--folder", str(folder / "photos")]
+    with (
+        (folder / "log").open("w") as log,
+        subprocess.Popen(
+            [*command, "--encoder", "mini", "--port", str(port)],
+            env=os.environ | roots,
+            stdout=log,
+            stderr=log,
+            cwd=folder,
+        ) as server,
+    ):
+        try:
+            for _ in range(600):
+                with socket.socket() as probe:
+                    if probe.connect_ex(("127.0.0.1", port)) == 0:
+                        break
+                assert server.poll() is None, (folder / "log").read_text()
+                time.sleep(0.1)
+            yield f"http://127.0.0.1:{port}", folder
+        finally:
+            server.terminate()
 
 
 @pytest.fixture
@@ -80,7 +103,7 @@ def test_a_folder_of_labelled_queries_gives_quality_with_intervals(tab: Page, se
     shutil.copyfile(photo("gradio/test_data/cheetah2.jpg"), queries / "b.jpg")
     tab.locator("#compare_folder textarea, #compare_folder input").fill(str(queries.parent))
     tab.locator("#compare").click()
-    tab.wait_for_selector("#comparison .bar b")
+    tab.wait_for_selector("#comparison .bar i")
     text = tab.locator("#comparison").inner_text()
     assert "Trung bình trên 2 trong 2 truy vấn" in text
     assert re.search(r"\[0\.\d{3}, [01]\.\d{3}\]", text)
