@@ -13,8 +13,8 @@ ROOT = Path(__file__).parent.parent
 # fmt: off
 LAYERS = [
     {"errors", "files"}, {"records", "exif"}, {"settings", "metrics", "ranking", "images", "filters", "snapshot", "pixel_rows"},
-    {"encoders", "library", "collect"}, {"indexing", "bench", "comparison", "findings"}, {"compare", "explain", "comparison_html"},
-    {"runtime"}, {"plots"}, {"tools"}, {"demo", "export", "published", "talk"}, {"langchain", "mcp"}, {"ui"}, {"cli"},
+    {"encoders", "library", "collect"}, {"indexing", "bench", "comparison", "findings"}, {"compare", "comparison_html"},
+    {"runtime"}, {"plots", "explain"}, {"tools"}, {"demo", "export", "published", "talk"}, {"langchain", "mcp"}, {"ui"}, {"cli"},
 ]
 # fmt: on
 RANK = {name: number for number, layer in enumerate(LAYERS) for name in layer}

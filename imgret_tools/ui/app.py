@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
@@ -15,6 +15,8 @@ from fastapi import FastAPI
 
 from imgret_tools.demo import collect_demo
 from imgret_tools.errors import BadInput
+from imgret_tools.mcp import LOOPBACK, make_mcp
+from imgret_tools.mcp import mount as mount_mcp
 from imgret_tools.records import Measure, Progress, Space
 from imgret_tools.runtime import Runtime
 from imgret_tools.settings import Settings
@@ -138,13 +140,18 @@ def _whole(text: str | None, default: int, most: int) -> int:
     return min(int(text), most) if text and text.isdecimal() and len(text) < 9 and int(text) else default
 
 
-def mount(tools: ImageTools, page: gr.Blocks, *, auth: tuple[str, str] | None = None, token: str = "") -> FastAPI:
+def mount(
+    tools: ImageTools,
+    page: gr.Blocks,
+    *,
+    auth: tuple[str, str] | None = None,
+    token: str = "",
+    hosts: Sequence[str] = LOOPBACK,
+) -> FastAPI:
     """The page at `/` and MCP at `/mcp` in one FastAPI app."""
-    from imgret_tools.mcp import make_mcp
-    from imgret_tools.mcp import mount as mount_mcp
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    mount_mcp(app, make_mcp(tools), token=token)
+    mount_mcp(app, make_mcp(tools, hosts=hosts), token=token)
     return gr.mount_gradio_app(
         app, page, path="/", auth=auth, show_error=True, max_file_size=_MAX_UPLOAD, allowed_paths=[str(tools.runtime.thumbnails.folder)],
         theme=_theme(), css=_STYLE.read_text("utf-8"), enable_monitoring=False,
@@ -214,7 +221,9 @@ def serve(
             start_talk=(lambda: start_talk(tools)) if start_talk else None,
         )
         token = secrets.token_urlsafe(24) if login else ""
-        app = mount(tools, page, auth=login, token=token)
+        app = mount(
+            tools, page, auth=login, token=token, hosts=LOOPBACK if host in ("127.0.0.1", "localhost") else ("*",)
+        )
         if token:
             _say(f"MCP at /mcp expects the header  Authorization: Bearer {token}")
         if share:
