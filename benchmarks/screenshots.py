@@ -20,7 +20,10 @@ ROOT = Path(__file__).parent.parent
 PORT = 7899
 SHOTS = {
     "search": ({"viewport": {"width": 1280, "height": 900}}, "?text=a+cheetah"),
-    "phone": ({"viewport": {"width": 390, "height": 844}, "locale": "vi-VN", "color_scheme": "dark"}, "?text=con+m%C3%A8o&k=4"),
+    "phone": (
+        {"viewport": {"width": 390, "height": 844}, "locale": "vi-VN", "color_scheme": "dark"},
+        "?text=con+m%C3%A8o&k=4",
+    ),
 }
 
 

@@ -230,7 +230,7 @@ def serve(
             _say(_public_link(page, port))
         _say(f"Open http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}")
         try:
-            uvicorn.run(app, host=host, port=port, log_level="warning")
+            uvicorn.run(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=3)
         except SystemExit as error:
             raise BadInput(
                 f"Port {port} on {host} cannot be listened on; is another app there? Give another --port."

@@ -6,7 +6,7 @@ import tempfile
 from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import gradio as gr
 import orjson
@@ -136,7 +136,7 @@ class SearchTab:
             self.next,
             self.detail,
         ]
-        private = {
+        private: dict[str, Any] = {
             "api_visibility": "private",
             "concurrency_limit": 8,
             "concurrency_id": "search",
