@@ -103,8 +103,7 @@ def index_folder(
     scanned = time.perf_counter() - started
     if not scan.images and not any(_is_under(str(path), folder) for path in library.snapshot.columns["path"]):
         raise BadInput(no_pictures(folder, scan))
-    changes = {} if dry_run else {"folder": str(folder), "pixel_size": pixel_size}
-    with library.writing(**changes) as writer:
+    with library.writing(folder=None if dry_run else str(folder), pixel_size=None if dry_run else pixel_size) as writer:
         run = _Run(writer, encoder, folder, thumbnails=thumbnails, max_megapixels=max_megapixels, dry_run=dry_run)
         run.go(scan, progress or (lambda _: None), cancelled or (lambda: False))
     seconds = time.perf_counter() - started
@@ -342,9 +341,13 @@ class _Run:
             with self._clock("store"):
                 self._writer.describe(self._described)
                 self._writer.remove(gone)
-            for entry in self._by_path.values() if self._thumbnails is not None else ():
-                if entry.id in gone and all(twin.id in gone for twin in self._by_sha[entry.sha256]):
-                    self._thumbnails.remove(entry.sha256)
+            self._forget_thumbnails(gone)
+
+    def _forget_thumbnails(self, gone: set[str]) -> None:
+        if self._thumbnails is not None:
+            for twins in self._by_sha.values():
+                if all(twin.id in gone for twin in twins):
+                    self._thumbnails.remove(twins[0].sha256)
 
     def _hash(self, path: Path) -> str:
         with self._clock("hash"):

@@ -432,7 +432,7 @@ class Library:
         if self._client is None:
             import chromadb
 
-            settings = chromadb.Settings(anonymized_telemetry=False)
+            settings = chromadb.config.Settings(anonymized_telemetry=False)
             try:
                 if self._chroma_url:
                     from urllib.parse import urlsplit
@@ -493,7 +493,7 @@ class Library:
         self._collections.clear()
         if self._client is not None:
             client, self._client = self._client, None
-            client.close()
+            client.close()  # type: ignore[attr-defined]
 
     def _upsert(self, entries: Sequence[Entry], rows: NDArray[np.float32]) -> None:
         limit = self._chroma().get_max_batch_size()

@@ -232,7 +232,7 @@ class Runtime:
         """The unit row (dim,) of a text, by the library's own encoder."""
         encoder, turn = self._checked(library)
         with turn:
-            return encoder.encode_texts([text])[0]
+            return np.asarray(encoder.encode_texts([text])[0])
 
     def _checked(self, library: Library) -> tuple[Encoder, threading.Lock]:
         encoder, turn = self._encoder(library.card.encoder)
@@ -276,7 +276,7 @@ class Runtime:
             row += (1.0 if alone else TEXT_WEIGHT) * self.encode_text(library, query.text)
         if query.not_text:
             row -= (0.5 if alone else TEXT_WEIGHT / 2) * self.encode_text(library, query.not_text)
-        return row / max(float(np.linalg.norm(row)), 1e-12)
+        return np.asarray(row / max(float(np.linalg.norm(row)), 1e-12), np.float32)
 
     def pixel_row(self, library: Library, image: Path | Image.Image | Entry) -> NDArray[np.uint8]:
         """The pixel row (size * size * 3,) of a query picture at the library's size."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
@@ -112,7 +113,7 @@ def read_snapshot(path: Path) -> Snapshot:
         ) from error
 
 
-def _header(path: Path) -> tuple[int, dict[str, dict[str, list[int]]]]:
+def _header(path: Path) -> tuple[int, dict[str, Any]]:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if not 0 < length < 1 << 20:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -210,7 +211,7 @@ def test_the_api_holds_exactly_the_typed_tools(app: str) -> None:
         "/search_similar_image",
         "/compare_metrics",
     }
-    found = client.predict(text="a lion", k=2, library="demo", api_name="/search_similar_image")
+    found = json.loads(client.predict(text="a lion", k=2, library="demo", api_name="/search_similar_image"))
     assert found["hits"][0]["label"] == "lion"
     with pytest.raises(Exception, match="whole number from 1 to 200"):
         client.predict(text="a lion", k=10**9, library="demo", api_name="/search_similar_image")

@@ -113,9 +113,11 @@ def build_app(
         )
         for name in TOOLS:
             if name != "index_folder" or not tools.runtime.settings.read_only:
-                gr.api(endpoint(getattr(tools, name)), api_name=name, concurrency_limit=8)
+                gr.api(  # type: ignore[attr-defined]
+                    endpoint(getattr(tools, name)), api_name=name, concurrency_limit=8
+                )
     page.queue(max_size=64, default_concurrency_limit=8)
-    return page
+    return page  # type: ignore[no-any-return]
 
 
 def _asked(parameters: dict[str, str], library: str) -> Asked | None:
@@ -152,7 +154,7 @@ def mount(
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     mount_mcp(app, make_mcp(tools, hosts=hosts), token=token)
-    return gr.mount_gradio_app(
+    return gr.mount_gradio_app(  # type: ignore[no-any-return]
         app, page, path="/", auth=auth, show_error=True, max_file_size=_MAX_UPLOAD, allowed_paths=[str(tools.runtime.thumbnails.folder)],
         theme=_theme(), css=_STYLE.read_text("utf-8"), enable_monitoring=False,
     )  # fmt: skip

@@ -6,7 +6,9 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+import orjson
 
 from imgret_tools.errors import ImgretError
 from imgret_tools.ui.texts import Language, said
@@ -31,19 +33,23 @@ def shown_errors() -> Iterator[None]:
         raise gr.Error(escape(str(error)), print_exception=False) from None
 
 
-def endpoint(method: Callable[..., object]) -> Callable[..., dict[str, object]]:
-    """A tool's method as a function for `gr.api`: the same parameters, the record as a dict."""
+def endpoint(method: Callable[..., object]) -> Callable[..., str]:
+    """A tool's method as a function for `gr.api`: the same parameters, the record as JSON text.
+
+    Text and not a dict, because Gradio's client takes every dict with a `path` for a file and tries to fetch it.
+    """
 
     @functools.wraps(method)
-    def call(*args: object, **named: object) -> dict[str, object]:
+    def call(*args: object, **named: object) -> str:
         with shown_errors():
-            return method(*args, **named).to_dict()  # type: ignore[attr-defined, no-any-return]
+            record = method(*args, **named).to_dict()  # type: ignore[attr-defined]
+            return orjson.dumps(record, option=orjson.OPT_SERIALIZE_NUMPY).decode()
 
     signature = inspect.signature(method)
     hints = get_type_hints(method)
     parameters = [parameter.replace(annotation=hints[name]) for name, parameter in signature.parameters.items()]
-    call.__signature__ = signature.replace(parameters=parameters, return_annotation=dict)  # type: ignore[attr-defined]
-    call.__annotations__ = {**{name: hints[name] for name in signature.parameters}, "return": dict}
+    call.__signature__ = signature.replace(parameters=parameters, return_annotation=str)  # type: ignore[attr-defined]
+    call.__annotations__ = {**{name: hints[name] for name in signature.parameters}, "return": str}
     del call.__dict__["__wrapped__"]
     return call
 
@@ -52,4 +58,5 @@ def spoken(bound: Bound, language: Language) -> list[dict[str, object]]:
     """An update for each bound component, in its order."""
     import gradio as gr
 
-    return [gr.update(**{name: said(language, key) for name, key in texts.items()}) for _, texts in bound]
+    updates: list[dict[str, Any]] = [{name: said(language, key) for name, key in texts.items()} for _, texts in bound]
+    return [gr.update(**update) for update in updates]
