@@ -56,7 +56,7 @@ load();</script>"""
 
 
 def spec(site: Site, path: str, terms: list[str], **options: object) -> Spec:
-    given = {"settle": 0.2, "delay": 0.02, "parallel": 2} | options
+    given = {"settle": 0.5, "delay": 0.02, "parallel": 2} | options
     return Spec(url=site.url + path, categories={"things": terms}, **given)  # type: ignore[arg-type]
 
 

@@ -312,7 +312,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from imgret_tools.collect.download import download
-download(Path(sys.argv[1]), Path(sys.argv[2]), delay=0.004, workers=8, allow_private=True)
+download(Path(sys.argv[1]), Path(sys.argv[2]), delay=0.012, workers=8, allow_private=True)
 """
 
 
