@@ -184,10 +184,15 @@ class Comparison(Record):
         lines = [
             f"Comparison for {asked} ({known}) in library {quoted(self.library)}: {self.images} images, encoder "
             f"{self.encoder}, pixels {self.pixel_size} x {self.pixel_size}.",
-            f"Each row: way to search | P@{self.k} | AP | ms | first {self.k} ids with value, * = the query's label.",
+            f"Each row: way to search | P@{self.k} | AP | ms | first ids (the very first with its value), * = the query's label.",
         ]
+        seen: dict[tuple[str, ...], str] = {}
         for row in self.rows:
-            hits = ", ".join(f"{hit.id}{'*' * self.is_right(hit)} {hit.value:.4g}" for hit in row.hits)
+            marked = [f"{hit.id}{'*' * self.is_right(hit)}" for hit in row.hits[:_IDS_TOLD]]
+            twin = seen.setdefault(tuple(hit.id for hit in row.hits), row.name)
+            hits = f"same hits as {twin}" if twin != row.name else ", ".join(marked)
+            if row.hits:
+                hits += f" ({row.hits[0].value:.4g})"
             lines.append(
                 f"{row.name} | {shown(row.precision_at_k)} | {shown(row.average_precision)} | "
                 f"{row.seconds * 1e3:.1f} | {hits or 'nothing'}"
@@ -197,6 +202,10 @@ class Comparison(Record):
     def is_right(self, hit: Hit) -> bool:
         """Whether a hit has the query's label."""
         return bool(self.label) and hit.label == self.label
+
+
+_IDS_TOLD = 5
+"""Ids a row tells a model; the record holds all."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -19,6 +20,7 @@ import pytest
 from conftest import copy_photos, photo
 
 from imgret_tools.demo import PHOTOS
+from imgret_tools.tools import TOOLS, ImageTools
 from imgret_tools.ui.texts import TEXTS, language_of
 
 if TYPE_CHECKING:
@@ -206,7 +208,13 @@ def test_the_api_holds_exactly_the_typed_tools(app: str) -> None:
     from gradio_client import Client
 
     client = Client(app, verbose=False)
-    assert set(client.view_api(return_format="dict")["named_endpoints"]) == {
+    endpoints = client.view_api(return_format="dict")["named_endpoints"]
+    for tool in TOOLS:
+        parameters = [parameter["parameter_name"] for parameter in endpoints[f"/{tool}"]["parameters"]]
+        assert parameters == [
+            name for name in inspect.signature(getattr(ImageTools, tool)).parameters if name != "self"
+        ]
+    assert set(endpoints) == {
         "/index_folder",
         "/search_similar_image",
         "/compare_metrics",
