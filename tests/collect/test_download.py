@@ -309,7 +309,8 @@ def test_stopping_keeps_what_is_done(tmp_path: Path, site: Site) -> None:
 
 
 SCRIPT = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a parent in the background has it ignored
 from pathlib import Path
 from imgret_tools.collect.download import download
 download(Path(sys.argv[1]), Path(sys.argv[2]), delay=0.012, workers=8, allow_private=True)
