@@ -24,6 +24,7 @@ FIELDS = (
     "id", "path", "folder", "label", "width", "height", "bytes", "taken", "camera", "latitude", "longitude", "sha256",
 )  # fmt: skip
 _CONDITION = re.compile(r"\s*([a-z0-9_]+)\s*(!=|>=|<=|=|>|<|~)\s*(.*?)\s*", re.DOTALL)
+_BETWEEN = re.compile(r"\s*,\s*(?=[a-z0-9_]+\s*(?:!=|>=|<=|=|>|<|~)|$)")
 _ORDER = {">=": np.greater_equal, "<=": np.less_equal, ">": np.greater, "<": np.less}
 
 
@@ -77,6 +78,11 @@ class Condition:
 
 def _as_text(value: str | int | float | bool) -> str:
     return (f"{value:g}" if isinstance(value, float) else str(value)).casefold()
+
+
+def split_where(text: str) -> list[str]:
+    """The conditions in one line, parted by commas; a comma inside a value stays: `label=salt, pepper, width>=100` has two."""
+    return [part for part in _BETWEEN.split(text.strip()) if part.strip()]
 
 
 def parse_where(where: Mapping[str, Scalar] | Iterable[str] | None) -> tuple[Condition, ...]:

@@ -23,6 +23,7 @@ import sys
 import threading
 import time
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -213,10 +214,11 @@ class Library:
 
     def labels(self) -> dict[str, int]:
         """How many pictures each label has, by label; pictures without one are not counted."""
-        counts: dict[str, int] = {}
-        for label in self.snapshot.columns["label"]:
-            if label:
-                counts[str(label)] = counts.get(str(label), 0) + 1
+        return self.counts("label")
+
+    def counts(self, field: str) -> dict[str, int]:
+        """How many pictures each value of a metadata field has, by value; pictures without one are not counted."""
+        counts = Counter(str(value) for value in self.snapshot.columns[field] if value not in (None, ""))
         return dict(sorted(counts.items()))
 
     @property

@@ -230,9 +230,13 @@ class Runtime:
 
     def encode_text(self, library: Library, text: str) -> NDArray[np.float32]:
         """The unit row (dim,) of a text, by the library's own encoder."""
+        return np.asarray(self.encode_texts(library, [text])[0])
+
+    def encode_texts(self, library: Library, texts: Sequence[str]) -> NDArray[np.float32]:
+        """The unit rows (n, dim) of n texts, by the library's own encoder."""
         encoder, turn = self._checked(library)
         with turn:
-            return np.asarray(encoder.encode_texts([text])[0])
+            return np.asarray(encoder.encode_texts(texts))
 
     def _checked(self, library: Library) -> tuple[Encoder, threading.Lock]:
         encoder, turn = self._encoder(library.card.encoder)

@@ -7,6 +7,7 @@ text. The docstrings of `TOOLS` are what a model reads.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from imgret_tools.comparison import Comparison, QuerySetComparison
 from imgret_tools.errors import BadInput, ImageError, NotFound, PathRefused, ReadOnly
 from imgret_tools.filters import parse_where
 from imgret_tools.images import open_picture
+from imgret_tools.labelling import give_label
 from imgret_tools.records import Entry, Hit, IndexReport, Measure, Progress, SearchKind, SearchReport, Space
 from imgret_tools.runtime import Query, Runtime
 
@@ -174,6 +176,17 @@ class ImageTools:
             ImageError: it is missing and the picture cannot be opened any more.
         """
         return self.runtime.thumbnails.get(str(hit.metadata["sha256"]), Path(hit.path), "")
+
+    def label(self, id_: str, label: str, *, library: str = "default") -> Entry:
+        """Label an indexed picture by hand; an empty label goes back to its folder's name."""
+        if self.runtime.settings.read_only:
+            raise ReadOnly(
+                "This app is shared read-only, so nothing can be labelled here; search what is there instead."
+            )
+        label = unicodedata.normalize("NFC", label.strip())
+        if len(label) > 80 or not label.isprintable():
+            raise BadInput(f"Label {label[:80]!r} cannot be used; give at most 80 printable characters.")
+        return give_label(self.runtime, id_, label, library=library)
 
     def compare_metrics(
         self,

@@ -12,9 +12,10 @@ import pytest
 ROOT = Path(__file__).parent.parent
 # fmt: off
 LAYERS = [
-    {"errors", "files"}, {"records", "exif"}, {"settings", "metrics", "ranking", "images", "filters", "snapshot", "pixel_rows"},
+    {"errors", "files"}, {"records", "exif"}, {"settings", "metrics", "ranking", "images", "filters", "snapshot", "pixel_rows",
+     "projection"},
     {"encoders", "library", "collect"}, {"indexing", "bench", "comparison", "findings"}, {"compare", "comparison_html"},
-    {"runtime"}, {"plots", "explain"}, {"tools"}, {"demo", "export", "published", "talk"}, {"langchain", "mcp"}, {"ui"}, {"cli"},
+    {"runtime"}, {"plots", "explain", "chance", "labelling"}, {"tools"}, {"demo", "export", "published", "talk"}, {"langchain", "mcp"}, {"ui"}, {"cli"},
 ]
 # fmt: on
 RANK = {name: number for number, layer in enumerate(LAYERS) for name in layer}
