@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from test_page import browser  # noqa: F401
 
 from agents.chat import Chat
 from agents.offline import OfflineModel
 from imgret_tools import ImageTools
 
-CHROMIUM = Path("/usr/bin/chromium")
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 @pytest.fixture
@@ -43,26 +45,24 @@ def test_a_file_name_cannot_make_the_page_fetch_anything() -> None:
     assert shown.endswith("a &amp; b")
 
 
-@pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Debian's chromium at /usr/bin/chromium")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
-def test_a_visitor_asks_and_sees_pictures(address: str, indexed: ImageTools) -> None:
-    from playwright.sync_api import expect, sync_playwright
+def test_a_visitor_asks_and_sees_pictures(browser: Browser, address: str, indexed: ImageTools) -> None:  # noqa: F811
+    from playwright.sync_api import expect
 
-    options = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-    with sync_playwright() as play, play.chromium.launch(executable_path=str(CHROMIUM), args=options) as browser:
-        page = browser.new_page()
-        page.goto(address)
-        page.locator("#chat_box textarea").fill("find 3 pictures of a rocket")
-        page.keyboard.press("Enter")
-        expect(page.locator("#chat")).to_contain_text("Found 3 pictures", timeout=60_000)
-        expect(page.locator("#chat")).to_contain_text("search_similar_image")
-        expect(page.locator("#chat img")).to_have_count(3, timeout=60_000)
-        lion = next(entry.path for entry in indexed.runtime.library().snapshot.entries() if entry.label == "lion")
-        page.locator("#chat_box input[type=file]").set_input_files(lion)
-        page.locator("#chat_box textarea").fill("show 2 like this")
-        page.wait_for_timeout(2000)
-        page.keyboard.press("Enter")
-        expect(page.locator("#chat")).to_contain_text("upload-1", timeout=60_000)
-        expect(page.locator("#chat")).to_contain_text(re.compile(r'Found 2 pictures, best first:\s+"lion"'))
-        page.locator("#chat_clear").click()
-        expect(page.locator("#chat")).not_to_contain_text("Found 3 pictures")
+    page = browser.new_page()
+    page.goto(address)
+    page.locator("#chat_box textarea").fill("find 3 pictures of a rocket")
+    page.keyboard.press("Enter")
+    expect(page.locator("#chat")).to_contain_text("Found 3 pictures", timeout=60_000)
+    expect(page.locator("#chat")).to_contain_text("search_similar_image")
+    expect(page.locator("#chat img")).to_have_count(3, timeout=60_000)
+    lion = next(entry.path for entry in indexed.runtime.library().snapshot.entries() if entry.label == "lion")
+    page.locator("#chat_box input[type=file]").set_input_files(lion)
+    expect(page.locator("#chat_box img")).to_be_visible(timeout=60_000)  # only then is it uploaded
+    page.locator("#chat_box textarea").fill("show 2 like this")
+    page.locator("#chat_box textarea").press("Enter")
+    expect(page.locator("#chat")).to_contain_text("upload-1", timeout=60_000)
+    expect(page.locator("#chat")).to_contain_text(re.compile(r'Found 2 pictures, best first:\s+"lion"'))
+    page.locator("#chat_clear").click()
+    expect(page.locator("#chat")).not_to_contain_text("Found 3 pictures")
+    page.close()
