@@ -5,10 +5,10 @@ from __future__ import annotations
 import secrets
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
 
 import gradio as gr
 from fastapi import FastAPI
@@ -17,22 +17,25 @@ from imgret_tools.demo import collect_demo
 from imgret_tools.errors import BadInput
 from imgret_tools.mcp import LOOPBACK, make_mcp
 from imgret_tools.mcp import mount as mount_mcp
-from imgret_tools.records import Measure, Progress, Space
+from imgret_tools.records import Progress
 from imgret_tools.runtime import Runtime
 from imgret_tools.settings import Settings
 from imgret_tools.talk import Talk
 from imgret_tools.tools import TOOLS, ImageTools
+from imgret_tools.ui.asked import Asked
 from imgret_tools.ui.chat_tab import TEXTS as CHAT_TEXTS
 from imgret_tools.ui.chat_tab import chat_tab
 from imgret_tools.ui.compare_tab import CompareTab
 from imgret_tools.ui.edge import Bound, endpoint, spoken
 from imgret_tools.ui.index_tab import IndexTab
-from imgret_tools.ui.search_tab import PAGE, Asked, SearchTab
+from imgret_tools.ui.map_tab import MapTab
+from imgret_tools.ui.search_tab import SearchTab
 from imgret_tools.ui.texts import Language, language_of, said
 
 DEMO = "demo"
 _STYLE = Path(__file__).with_name("page.css")
-_SET_LANGUAGE = "(language) => { document.documentElement.lang = language; return []; }"
+_SCRIPT = Path(__file__).with_name("page.js")
+_SET_LANGUAGE = "(language) => window.imgret.language(language)"
 _MAX_UPLOAD = "500mb"
 
 
@@ -44,7 +47,7 @@ def build_app(
     names = [info.name for info in tools.runtime.libraries()]
     library = library if library in names else (names[0] if names else None)
     bound: Bound = []
-    with gr.Blocks(title="imgret", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
+    with gr.Blocks(title="imgret", analytics_enabled=False, delete_cache=(3600, 3600), fill_width=True) as page:
         language = gr.State("en")
         with gr.Row(elem_id="head"):
             with gr.Column(scale=5):
@@ -56,26 +59,39 @@ def build_app(
                 container=False,
                 elem_id="language",
             )
-        with gr.Tab(elem_id="search_tab") as tab:
-            search = SearchTab(tools, language, names, library or "")
-            bound += [(tab, {"label": "search_tab"}), *search.bound]
-        with gr.Tab(elem_id="compare_tab") as tab:
-            compare = CompareTab(tools, language, names, library or "")
-            bound += [(tab, {"label": "compare_tab"}), *compare.bound]
-        if start_talk is not None:
-            with gr.Tab(elem_id="chat_tab") as tab:
-                chat = chat_tab(tools.runtime, start_talk)
-                bound.append((tab, {"label": "chat_tab"}))
-        if not tools.runtime.settings.read_only:
-            with gr.Tab(elem_id="index_tab") as tab:
-                index = IndexTab(tools, language)
-                bound += [(tab, {"label": "index_tab"}), *index.bound]
+        with gr.Tabs() as tabs:
+            with gr.Tab(id="search", elem_id="search_tab") as tab:
+                search = SearchTab(tools, language, names, library or "")
+                bound += [(tab, {"label": "search_tab"}), *search.bound]
+            with gr.Tab(id="compare", elem_id="compare_tab") as tab:
+                compare = CompareTab(tools, language, names, library or "")
+                bound += [(tab, {"label": "compare_tab"}), *compare.bound]
+            with gr.Tab(elem_id="map_tab") as tab:
+                around = MapTab(tools, language, names, library or "")
+                bound += [(tab, {"label": "map_tab"}), *around.bound]
+            if start_talk is not None:
+                with gr.Tab(elem_id="chat_tab") as tab:
+                    chat = chat_tab(tools.runtime, start_talk)
+                    bound.append((tab, {"label": "chat_tab"}))
+            if not tools.runtime.settings.read_only:
+                with gr.Tab(elem_id="index_tab") as tab:
+                    index = IndexTab(tools, language)
+                    bound += [(tab, {"label": "index_tab"}), *index.bound]
 
-            def refresh() -> list[object]:
-                found = [info.name for info in tools.runtime.libraries()]
-                return [gr.update(choices=found), gr.update(choices=found)]
+                def refresh() -> list[object]:
+                    found = [info.name for info in tools.runtime.libraries()]
+                    return [gr.update(choices=found) for _ in range(3)]
 
-            index.finished.then(refresh, None, [search.library, compare.library], api_visibility="private")
+                listed = [search.library, compare.library, around.library]
+                index.finished.then(refresh, None, listed, api_visibility="private")
+        compare.on(
+            search.detail.compare.click(
+                lambda asked, chosen: [gr.Tabs(selected="compare"), asked.library, chosen, None, ""],
+                [search.asked, search.detail.chosen],
+                [tabs, compare.library, compare.id, compare.image, compare.folder],
+                api_visibility="private",
+            ).then
+        )
 
         components = [component for component, _ in bound]
 
@@ -95,21 +111,15 @@ def build_app(
         def begin(request: gr.Request) -> list[object]:
             parameters = dict(request.query_params)
             chosen = language_of(parameters.get("lang"), request.headers.get("accept-language"))
-            asked = _asked(parameters, library or "")
-            at = asked.library if asked else library or ""
-            labels = search.labels(at) if at else gr.skip()
-            shown = [chosen, gr.update(value=at or None), gr.update(value=asked.text) if asked else gr.skip(), labels]
-            return [*speak(chosen), *shown, *search.opened(chosen, asked)]
+            asked = Asked.of_link(parameters, library or "")
+            return [*speak(chosen), chosen, *search.shown(asked, library or ""), *search.opened(chosen, asked)]
 
         said_to = [language, title, *components, *([chat.box, chat.stop, chat.clear] if start_talk is not None else [])]
-        page.load(
-            begin,
-            None,
-            [*said_to, spoken_in, search.library, search.text, search.label, *search.outputs],
-            api_visibility="private",
-        ).then(None, spoken_in, None, js=_SET_LANGUAGE)
+        page.load(begin, None, [*said_to, spoken_in, *search.queries, *search.outputs], api_visibility="private").then(
+            None, spoken_in, None, js=_SET_LANGUAGE
+        )
         spoken_in.input(speak, spoken_in, said_to, api_visibility="private").then(
-            None, language, None, js=_SET_LANGUAGE
+            None, spoken_in, None, js=_SET_LANGUAGE
         )
         for name in TOOLS:
             if name != "index_folder" or not tools.runtime.settings.read_only:
@@ -118,28 +128,6 @@ def build_app(
                 )
     page.queue(max_size=64, default_concurrency_limit=8)
     return page  # type: ignore[no-any-return]
-
-
-def _asked(parameters: dict[str, str], library: str) -> Asked | None:
-    """The search that a link holds, None for a plain visit; what a link says wrongly falls back to the default."""
-    if not parameters.get("text") and not parameters.get("image"):
-        return None
-    measure, space = parameters.get("measure", "cosine"), parameters.get("space", "embedding")
-    return Asked(
-        library=parameters.get("library", library),
-        text=parameters.get("text", ""),
-        not_text=parameters.get("not_text", ""),
-        image=parameters.get("image", ""),
-        measure=measure if measure in get_args(Measure) else "cosine",  # type: ignore[arg-type]
-        space=space if space in get_args(Space) else "embedding",  # type: ignore[arg-type]
-        k=_whole(parameters.get("k"), PAGE, 60),
-        where=parameters.get("where", ""),
-        offset=_whole(parameters.get("offset"), 0, 1_000_000),
-    )
-
-
-def _whole(text: str | None, default: int, most: int) -> int:
-    return min(int(text), most) if text and text.isdecimal() and len(text) < 9 and int(text) else default
 
 
 def mount(
@@ -155,9 +143,18 @@ def mount(
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     mount_mcp(app, make_mcp(tools, hosts=hosts), token=token)
     return gr.mount_gradio_app(  # type: ignore[no-any-return]
-        app, page, path="/", auth=auth, show_error=True, max_file_size=_MAX_UPLOAD, allowed_paths=[str(tools.runtime.thumbnails.folder)],
-        theme=_theme(), css=_STYLE.read_text("utf-8"), enable_monitoring=False,
-    )  # fmt: skip
+        app,
+        page,
+        path="/",
+        auth=auth,
+        show_error=True,
+        max_file_size=_MAX_UPLOAD,
+        allowed_paths=[str(tools.runtime.thumbnails.folder)],
+        theme=_theme(),
+        css=_STYLE.read_text("utf-8"),
+        head=f"<script>{_SCRIPT.read_text('utf-8')}</script>",
+        enable_monitoring=False,
+    )
 
 
 def _theme() -> gr.Theme:
@@ -169,6 +166,20 @@ def _theme() -> gr.Theme:
         neutral_hue="zinc",
         font=system,
         font_mono=("ui-monospace", "monospace"),
+    ).set(
+        block_title_background_fill="transparent",
+        block_title_background_fill_dark="transparent",
+        block_title_padding="0",
+        block_title_text_color="*body_text_color",
+        block_title_text_color_dark="*body_text_color",
+        block_title_text_weight="500",
+        block_border_width="1px",
+        input_border_width="1px",
+        button_border_width="1px",
+        block_label_text_color="*body_text_color",
+        block_label_text_color_dark="*body_text_color",
+        block_label_background_fill="*background_fill_primary",
+        block_label_background_fill_dark="*background_fill_primary",
     )
 
 
@@ -216,10 +227,13 @@ def serve(
         if folder is not None:
             _say(str(runtime.index(folder, library=library, encoder=encoder, progress=_told(f"{folder}"))))
         runtime.settings = replace(settings, read_only=not writable)
+        opened = library if folder or _there(runtime, library) else DEMO
+        # The first search shall not wait for the encoder.
+        threading.Thread(target=runtime.encode_text, args=(runtime.library(opened), "a photo"), daemon=True).start()
         tools = ImageTools(runtime)
         page = build_app(
             tools,
-            library=library if folder or _there(runtime, library) else DEMO,
+            library=opened,
             start_talk=(lambda: start_talk(tools)) if start_talk else None,
         )
         token = secrets.token_urlsafe(24) if login else ""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import tempfile
-from html import escape
+from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
@@ -13,15 +12,14 @@ import orjson
 
 from imgret_tools.comparison import Comparison, QuerySetComparison, telling
 from imgret_tools.errors import BadInput
-from imgret_tools.explain import GRID, Explanation, explain, overlays
-from imgret_tools.images import thumbnail
 from imgret_tools.plots import Compared, html_of, write_html, write_png
 from imgret_tools.records import Entry, Progress, Space
 from imgret_tools.runtime import Query
 from imgret_tools.tools import ImageTools
 from imgret_tools.ui.compare_texts import sentence, words
-from imgret_tools.ui.edge import Bound, shown_errors
+from imgret_tools.ui.edge import Bound, file_for, shown_errors
 from imgret_tools.ui.texts import Language, said
+from imgret_tools.ui.why import why_match
 
 _NAMES = {"PNG": "comparison.png", "HTML": "comparison.html", "JSON": "comparison.json"}
 
@@ -63,21 +61,30 @@ class CompareTab:
             (self.folder, {"label": "compare_folder", "placeholder": "compare_folder_hint"}),
             (self.k, {"label": "k"}),
             (self.go, {"value": "compare"}),
-            (self.why, {"label": "compare_why"}),
+            (self.why, {"label": "why"}),
             (self.hit, {"label": "compare_hit"}),
             (self.space, {"label": "space"}),
-            (self.explain, {"value": "compare_why"}),
+            (self.explain, {"value": "why"}),
             (self.downloads, {"label": "download"}),
         ]
-        asked = [language, self.image, self.id, self.label, self.folder, self.library, self.k]
-        outputs = [self.shown, self.compared, self.why, self.hit, self.explained, self.downloads]
-        self.go.click(
-            self._compare, asked, outputs, api_visibility="private", concurrency_limit=2, show_progress_on=self.shown
-        )
+        self._language = language
+        self.on(self.go.click)
         self.explain.click(
             self._explain, [language, self.compared, self.hit, self.space], self.explained, api_visibility="private"
         )
         self.downloads.expand(self._written, [language, self.compared], self.files, api_visibility="private")
+
+    def on(self, event: Callable[..., object]) -> None:
+        """Compare whenever `event` happens."""
+        event(
+            self._compare,
+            [self._language, self.image, self.id, self.label, self.folder, self.library, self.k],
+            [self.shown, self.compared, self.why, self.hit, self.explained, self.downloads],
+            api_visibility="private",
+            concurrency_limit=2,
+            concurrency_id="compare",
+            show_progress_on=self.shown,
+        )
 
     def _compare(
         self,
@@ -119,26 +126,7 @@ class CompareTab:
             return ""
         with shown_errors():
             query = Query(image=self._query(single))
-            found = explain(self._tools.runtime, query, hit, library=single.library, space=space)
-            pictures = overlays(self._tools.runtime, query, found)
-        figures = "".join(
-            f"<figure style='display:inline-block;margin:0 1em 0 0'><img alt='{escape(caption)}' "
-            f"style='max-width:320px' src='data:image/jpeg;base64,"
-            f"{base64.b64encode(thumbnail(pictures[side], 448)).decode('ascii')}'>"
-            f"<figcaption>{escape(caption)}{_classes(found, side)}</figcaption></figure>"
-            for side, caption in (("query", said(language, "compare_query")), ("hit", said(language, "compare_of_hit")))
-            if side in pictures
-        )
-        key = "compare_parts" if space == "pixels" else "compare_occlusion"
-        told = said(
-            language,
-            "compare_explained",
-            measure=found.measure,
-            space=found.space,
-            value=f"{found.value:.4g}",
-            method=said(language, key, cells=GRID),
-        )
-        return f"<p>{escape(told)}</p>{figures}"
+            return why_match(self._tools, language, query, hit, library=single.library, space=space)
 
     def _query(self, single: Comparison) -> Path | Entry:
         """The query picture of a comparison that is shown: an indexed one, or the uploaded file."""
@@ -148,9 +136,10 @@ class CompareTab:
     def _written(self, language: Language, compared: Compared | None) -> list[object]:
         if compared is None:
             return [gr.skip() for _ in self.files]
-        folder = Path(tempfile.mkdtemp(prefix="imgret-comparison-"))
         runtime = self._tools.runtime
-        with shown_errors():
+        offered: list[object] = []
+        with tempfile.TemporaryDirectory() as scratch, shown_errors():
+            folder = Path(scratch)
             write_png(compared, folder / _NAMES["PNG"], runtime)
             write_html(
                 compared,
@@ -160,8 +149,10 @@ class CompareTab:
                 sentence=sentence(language),
                 language=language,
             )
-        (folder / _NAMES["JSON"]).write_bytes(orjson.dumps(compared.to_dict(), option=orjson.OPT_INDENT_2))
-        return [gr.update(value=str(folder / name), interactive=True) for name in _NAMES.values()]
+            (folder / _NAMES["JSON"]).write_bytes(orjson.dumps(compared.to_dict(), option=orjson.OPT_INDENT_2))
+            for button, name in zip(self.files, _NAMES.values(), strict=True):
+                offered.append(gr.update(value=file_for(button, name, (folder / name).read_bytes()), interactive=True))
+        return offered
 
 
 def _single(compared: Compared | None) -> Comparison | None:
@@ -176,8 +167,3 @@ def _choices(compared: Compared) -> list[tuple[str, str]]:
         return []
     named = {hit.id: hit.label or Path(hit.path).name for row in telling(single.rows) for hit in row.hits}
     return [(f"{label} · {id_}", id_) for id_, label in named.items()]
-
-
-def _classes(found: Explanation, side: str) -> str:
-    """What the encoder takes that picture for, where it knows classes."""
-    return "".join(f"<br>{escape(one.name)} {one.share:.2f}" for one in found.classes.get(side, []))

@@ -33,6 +33,13 @@ def shown_errors() -> Iterator[None]:
         raise gr.Error(escape(str(error)), print_exception=False) from None
 
 
+def file_for(button: Component, name: str, content: bytes) -> str:
+    """A file that Gradio serves for `button` and deletes with its cache."""
+    from gradio.processing_utils import save_bytes_to_cache
+
+    return str(save_bytes_to_cache(content, name, button.GRADIO_CACHE))
+
+
 def endpoint(method: Callable[..., object]) -> Callable[..., str]:
     """A tool's method as a function for `gr.api`: the same parameters, the record as JSON text.
 

@@ -1,0 +1,64 @@
+"""The filters of the search tab: what there is in a library, with counts, and a line for whatever else."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import gradio as gr
+
+from imgret_tools.tools import ImageTools
+from imgret_tools.ui.edge import Bound
+
+_WIDTHS = (640, 1280, 1920, 3840)
+
+
+class Facets:
+    """Draws itself inside the current Blocks.
+
+    Attributes:
+        inputs: the components whose values `line` takes, in this order; the last one is the line typed.
+        bound: components whose texts follow the language.
+    """
+
+    def __init__(self, tools: ImageTools) -> None:
+        self._tools = tools
+        with gr.Row():
+            self._label = gr.Dropdown([], value=None, elem_id="label")
+            self._taken = gr.Dropdown([], value=None, elem_id="taken")
+        with gr.Row():
+            self._camera = gr.Dropdown([], value=None, elem_id="camera")
+            self._size = gr.Dropdown([], value=None, elem_id="size")
+        # A shared app tells no folders.
+        self._folder = gr.Dropdown([], value=None, elem_id="in_folder", visible=not tools.runtime.settings.read_only)
+        self.line_typed = gr.Textbox(elem_id="where")
+        self.inputs = [self._label, self._taken, self._camera, self._size, self._folder, self.line_typed]
+        self.bound: Bound = [
+            (self._label, {"label": "filter_label"}),
+            (self._taken, {"label": "filter_taken"}),
+            (self._camera, {"label": "filter_camera"}),
+            (self._size, {"label": "filter_size"}),
+            (self._folder, {"label": "filter_folder"}),
+            (self.line_typed, {"label": "where", "placeholder": "where_hint"}),
+        ]
+
+    def choices(self, library: str) -> list[dict[str, Any]]:
+        """Updates of the dropdowns for `library`, each choice with how many pictures it leaves."""
+        held = self._tools.runtime.library(library)
+        taken = [str(date) for date in held.snapshot.columns["taken"] if date]
+        months = Counter(part for date in taken for part in (date[:4], date[:7]))
+        widths = [width for width in held.snapshot.columns["width"] if isinstance(width, int)]
+        wide = {f"≥ {least} px": (sum(width >= least for width in widths), f"width>={least}") for least in _WIDTHS}
+        found = [
+            {f"{name} ({count})": f"label={name}" for name, count in held.counts("label").items()},
+            {f"{month} ({months[month]})": f"taken>={month}, taken<={month}" for month in sorted(months, reverse=True)},
+            {f"{name} ({count})": f"camera={name}" for name, count in held.counts("camera").items()},
+            {f"{name} ({count})": condition for name, (count, condition) in wide.items() if count},
+            {f"{name} ({count})": f"folder={name}" for name, count in held.counts("folder").items()},
+        ]
+        return [gr.update(choices=list(one.items()), value=None, interactive=bool(one)) for one in found]
+
+    @staticmethod
+    def line(*values: str | None) -> str:
+        """All that is chosen and typed as one line of filters."""
+        return ", ".join(value.strip() for value in values if value and value.strip())

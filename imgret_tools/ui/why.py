@@ -1,0 +1,51 @@
+"""Why a hit matches, as HTML: the two pictures with what speaks for the match, and the classes the encoder saw."""
+
+from __future__ import annotations
+
+import base64
+from html import escape
+
+from imgret_tools.explain import GRID, Explanation, explain, overlays
+from imgret_tools.images import thumbnail
+from imgret_tools.records import Measure, Space
+from imgret_tools.runtime import Query
+from imgret_tools.tools import ImageTools
+from imgret_tools.ui.texts import Language, said
+
+
+def why_match(
+    tools: ImageTools,
+    language: Language,
+    query: Query,
+    id_: str,
+    *,
+    library: str,
+    space: Space,
+    measure: Measure = "cosine",
+) -> str:
+    """The explanation of one hit, self-contained: pictures as data, texts escaped."""
+    found = explain(tools.runtime, query, id_, library=library, space=space, measure=measure)
+    pictures = overlays(tools.runtime, query, found)
+    figures = "".join(
+        f"<figure><img alt='{escape(caption)}' src='data:image/jpeg;base64,"
+        f"{base64.b64encode(thumbnail(pictures[side], 448)).decode('ascii')}'>"
+        f"<figcaption>{escape(caption)}{_classes(found, side)}</figcaption></figure>"
+        for side, caption in (("query", said(language, "why_query")), ("hit", said(language, "why_hit")))
+        if side in pictures
+    )
+    told = said(
+        language,
+        "why_explained",
+        measure=found.measure,
+        space=found.space,
+        value=f"{found.value:.4g}",
+        method=said(language, "why_parts" if space == "pixels" else "why_occlusion", cells=GRID),
+    )
+    words = _classes(found, "text")
+    carried = f"<p>{escape(said(language, 'why_text'))}{words}</p>" if words else ""
+    return f"<div class='imgret-why'><p>{escape(told)}</p>{figures}{carried}</div>"
+
+
+def _classes(found: Explanation, side: str) -> str:
+    """What the encoder takes that picture for, where it knows classes."""
+    return "".join(f"<br>{escape(one.name)} {one.share:.2f}" for one in found.classes.get(side, []))
