@@ -54,7 +54,7 @@ class CompareTab:
                 ]
         self.compared = gr.State(None)
         self.bound: Bound = [
-            (self.image, {"label": "compare_image"}),
+            (self.image, {"label": "compare_image", "placeholder": "image_hint"}),
             (self.library, {"label": "library"}),
             (self.id, {"label": "compare_id"}),
             (self.label, {"label": "compare_label"}),

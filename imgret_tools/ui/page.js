@@ -42,6 +42,7 @@ window.imgret = (() => {
   function searched(told) {
     if (!told) return;
     const { title, parameters } = told, url = address(parameters);
+    if (innerWidth <= 640) one("#status")?.scrollIntoView({ behavior: "smooth" });
     if (url.href !== location.href) history.pushState(null, "", url);
     if (!parameters.offset) {
       const repeatable = parameters.text || parameters.image ? parameters : null;

@@ -90,7 +90,7 @@ class SearchTab:
         self.detail = Detail(tools, self._chance, language, self.asked, self.report)
         self.bound: Bound = [
             (self.library, {"label": "library"}),
-            (self.image, {"label": "image"}),
+            (self.image, {"label": "image", "placeholder": "image_hint"}),
             (self.url, {"label": "image_url"}),
             (self.text, {"label": "text", "placeholder": "text_hint"}),
             (self.go, {"value": "search"}),

@@ -21,6 +21,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "text": ("What the pictures should show", "Ảnh cần có nội dung gì"),
     "text_hint": ("a cheetah, a cup of coffee, the night sky…", "báo săn, tách cà phê, bầu trời đêm…"),
     "not_text": ("…but not", "…nhưng không có"),
+    "image_hint": ("Drop a picture, or click to pick one", "Thả ảnh vào đây, hoặc bấm để chọn"),
     "image_url": ("…or its address (URL)", "…hoặc địa chỉ (URL) của ảnh"),
     "no_library": (
         "There is no library yet; index a folder first.",
