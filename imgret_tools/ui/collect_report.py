@@ -34,6 +34,12 @@ _REASONS = {
     "duplicate": "collect_duplicate",
     "near_duplicate": "collect_near_duplicate",
 }
+_PLAN = {
+    "collect_crawl": "collect_plan_crawl",
+    "collect_download": "collect_plan_download",
+    "collect_clean": "collect_plan_clean",
+    "collect_split": "collect_plan_split",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,15 @@ class Outcome:
         """The folder to index, if this run split the data set."""
         last = self.reports[-1]
         return Path(last.out, "train") if isinstance(last, SplitReport) and last.train else None
+
+
+def plan(language: Language) -> str:
+    """What a run will do, as HTML: shown until there is a report."""
+    parts = "".join(
+        f"<section><h3>{_said(language, step)}</h3><p>{_said(language, text)}</p></section>"
+        for step, text in _PLAN.items()
+    )
+    return f"<div class='imgret-collected'>{parts}</div>"
 
 
 def told(language: Language, outcome: Outcome) -> str:
@@ -117,6 +132,7 @@ def _downloaded(language: Language, report: DownloadReport) -> str:
         saved=report.saved,
         size=report.bytes / 1e6,
         kept=report.kept,
+        doubled=report.duplicate_urls,
         failed=len(report.failed),
         seconds=report.seconds,
     )

@@ -27,7 +27,7 @@ from imgret_tools.images import content_hash, find_images
 from imgret_tools.library import folder_name
 from imgret_tools.records import IndexReport, Progress
 from imgret_tools.tools import ImageTools
-from imgret_tools.ui.collect_report import Outcome, StepReport, indexed, told
+from imgret_tools.ui.collect_report import Outcome, StepReport, indexed, plan, told
 from imgret_tools.ui.collect_spec import read_spec, spec_of, written
 from imgret_tools.ui.edge import Bound, shown_errors
 from imgret_tools.ui.running import Runs
@@ -70,6 +70,7 @@ class CollectTab:
         self._busy: set[Path] = set()
         self._lock = threading.Lock()
         default = Spec(url="http://host/{search_term}", categories={"a": ["b"]})
+        lead = gr.HTML(elem_id="collect_lead")
         with gr.Row():
             with gr.Column(min_width=300, scale=3):
                 url = gr.Textbox(elem_id="collect_url")
@@ -96,23 +97,24 @@ class CollectTab:
                         seed = gr.Number(default.seed, precision=0, elem_id="collect_seed", min_width=140)
                 with gr.Accordion(open=False, elem_id="collect_text") as text:
                     self.spec = gr.Textbox(lines=8, max_lines=24, elem_id="collect_spec")
-                    with gr.Row():
+                    with gr.Row(elem_classes="imgret-buttons"):
                         from_form = gr.Button(size="sm", elem_id="collect_from_form", min_width=140)
                         from_file = gr.UploadButton(
                             size="sm", file_types=[".yaml", ".yml", ".json"], elem_id="collect_file", min_width=140
                         )
                 self.step = gr.Radio(_choices(_STEPS, "en"), value="all", elem_id="collect_step")
-                with gr.Row():
+                with gr.Row(elem_classes="imgret-buttons"):
                     self.start = gr.Button(variant="primary", elem_id="collect", min_width=140)
                     self.cancel = gr.Button(elem_id="collect_cancel", min_width=140)
             with gr.Column(min_width=300, scale=4):
-                lead = gr.HTML(elem_id="collect_lead")
+                self.steps = gr.HTML(plan("en"), elem_id="collect_steps")
                 self.report = gr.HTML(elem_id="collect_report")
                 self.pictures = gr.Gallery(
                     elem_id="collected",
                     columns=4,
                     object_fit="cover",
                     height="auto",
+                    show_label=False,
                     allow_preview=False,
                     interactive=False,
                     visible=False,
@@ -169,9 +171,13 @@ class CollectTab:
             (self.index, {"value": "collect_index"}),
         ]
         language.change(
-            lambda spoken: [gr.update(choices=_choices(_MODES, spoken)), gr.update(choices=_choices(_STEPS, spoken))],
+            lambda spoken: [
+                gr.update(choices=_choices(_MODES, spoken)),
+                gr.update(choices=_choices(_STEPS, spoken)),
+                plan(spoken),
+            ],
             language,
-            [mode, self.step],
+            [mode, self.step, self.steps],
             api_visibility="private",
             queue=False,
         )
@@ -183,7 +189,7 @@ class CollectTab:
         self.start.click(
             self._run,
             [language, self.step, self.name, self.folder, self.spec, *self._form.values()],
-            [self.report, self.pictures, self.index, self.indexed, self.ready],
+            [self.report, self.steps, self.pictures, self.index, self.indexed, self.ready],
             api_visibility="private",
             concurrency_limit=2,
             show_progress="hidden",
@@ -242,13 +248,13 @@ class CollectTab:
             outcomes.append(outcome)
             return told(language, outcome)
 
-        hidden = [gr.update(value=[], visible=False), gr.update(visible=False), "", ""]
+        hidden = [gr.update(visible=False), gr.update(value=[], visible=False), gr.update(visible=False), "", ""]
         for shown in self._runs.shown(language, request, said(language, "collect_begins"), work, report):
             yield [shown, *hidden]
         for outcome in outcomes:
             ready = str(outcome.train or "")
             gallery = gr.update(value=outcome.pictures, visible=bool(outcome.pictures))
-            yield [gr.skip(), gallery, gr.update(visible=bool(ready)), "", ready]
+            yield [gr.skip(), gr.skip(), gallery, gr.update(visible=bool(ready)), "", ready]
 
     def _folder(self, name: str, folder: str) -> Path:
         """Where the data set goes: what the visitor says, or a folder named after it; always inside the roots."""
