@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 import pytest
 from conftest import copy_photos, photo
 from PIL import Image
-from test_page import browser  # noqa: F401
 
 from imgret_tools.comparison import DEFINITIONS, NOTES, note
 from imgret_tools.comparison_html import WORDS
@@ -61,7 +60,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
 
 
 @pytest.fixture
-def tab(browser: Browser, served: tuple[str, Path]) -> Iterator[Page]:  # noqa: F811
+def tab(browser: Browser, served: tuple[str, Path]) -> Iterator[Page]:
     context = browser.new_context(viewport={"width": 1280, "height": 1000}, locale="vi-VN", accept_downloads=True)
     page = context.new_page()
     page.set_default_timeout(30_000)

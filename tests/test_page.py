@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import inspect
 import json
-import os
 import re
-import shutil
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import pytest
-from conftest import copy_photos, photo
+from conftest import photo
 
 from imgret_tools.demo import PHOTOS
 from imgret_tools.tools import TOOLS, ImageTools
@@ -27,72 +19,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 ROOT = Path(__file__).parent.parent
-FLAGS = ["--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking", "--no-first-run"]
-
-
-@pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of `gradio_app.py` as a user starts it, on a folder of one's own beside the demo."""
-    folder = tmp_path_factory.mktemp("app")
-    copy_photos(folder / "photos")
-    (folder / "photos" / "broken.jpg").write_text("<b>not a picture</b>")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = os.environ | {
-        "IMGRET_DATA_DIR": str(folder / "data"),
-        "IMGRET_ENCODER": "mini",
-        "IMGRET_ROOTS": str(folder),
-        "PYTHONPATH": str(ROOT),
-    }
-    command = [sys.executable, str(ROOT / "gradio_app.py"), "--port", str(port)]
-    with (
-        (folder / "log").open("w") as log,
-        subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder) as server,
-    ):
-        try:
-            for _ in range(600):
-                with socket.socket() as probe:
-                    if probe.connect_ex(("127.0.0.1", port)) == 0:
-                        break
-                assert server.poll() is None, (folder / "log").read_text()
-                time.sleep(0.1)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            server.terminate()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    from playwright.sync_api import sync_playwright
-
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        if os.environ.get("CI"):
-            pytest.fail("CI has no Chromium")
-        pytest.skip("there is no Chromium on this machine; install one to run the page's tests")
-    flags = [*FLAGS, "--no-sandbox"] if os.geteuid() == 0 else FLAGS
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=chromium, args=flags)
-        yield opened
-        opened.close()
-
-
-@pytest.fixture
-def page(browser: Browser, app: str) -> Iterator[Page]:
-    """A fresh visit; every request must stay with the app."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, locale="en-US")
-    opened = context.new_page()
-    foreign: list[str] = []
-    host = urlsplit(app).netloc
-    opened.on(
-        "request",
-        lambda request: foreign.append(request.url) if urlsplit(request.url).netloc not in (host, "") else None,
-    )
-    opened.set_default_timeout(20_000)
-    yield opened
-    context.close()
-    assert foreign == []
 
 
 def first_caption(page: Page) -> str:

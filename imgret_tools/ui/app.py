@@ -25,6 +25,8 @@ from imgret_tools.tools import TOOLS, ImageTools
 from imgret_tools.ui.asked import Asked
 from imgret_tools.ui.chat_tab import TEXTS as CHAT_TEXTS
 from imgret_tools.ui.chat_tab import chat_tab
+from imgret_tools.ui.collect_tab import FOLDER as COLLECTED
+from imgret_tools.ui.collect_tab import CollectTab
 from imgret_tools.ui.compare_tab import CompareTab
 from imgret_tools.ui.edge import Bound, endpoint, spoken
 from imgret_tools.ui.index_tab import IndexTab
@@ -77,18 +79,29 @@ def build_app(
                 with gr.Tab(elem_id="index_tab") as tab:
                     index = IndexTab(tools, language)
                     bound += [(tab, {"label": "index_tab"}), *index.bound]
+                with gr.Tab(elem_id="collect_tab") as tab:
+                    collect = CollectTab(tools, language)
+                    bound += [(tab, {"label": "collect_tab"}), *collect.bound]
 
                 def refresh() -> list[object]:
                     found = [info.name for info in tools.runtime.libraries()]
                     return [gr.update(choices=found) for _ in range(3)]
 
                 listed = [search.library, compare.library, around.library]
-                index.finished.then(refresh, None, listed, api_visibility="private")
+                for event in (index.finished, collect.finished):
+                    event.then(refresh, None, listed, api_visibility="private")
         compare.on(
             search.detail.compare.click(
-                lambda asked, chosen: [gr.Tabs(selected="compare"), asked.library, chosen, None, ""],
+                lambda asked, chosen: [
+                    gr.update(visible=False),
+                    gr.Tabs(selected="compare"),
+                    asked.library,
+                    chosen,
+                    None,
+                    "",
+                ],
                 [search.asked, search.detail.chosen],
-                [tabs, compare.library, compare.id, compare.image, compare.folder],
+                [search.detail.panel, tabs, compare.library, compare.id, compare.image, compare.folder],
                 api_visibility="private",
             ).then
         )
@@ -173,6 +186,26 @@ def _theme() -> gr.Theme:
         block_title_text_color="*body_text_color",
         block_title_text_color_dark="*body_text_color",
         block_title_text_weight="500",
+        # Dark enough on light, and light enough on dark, to be read: a contrast of 4.5 and more.
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_dark="*primary_700",
+        button_primary_background_fill_hover_dark="*primary_800",
+        button_secondary_background_fill_hover_dark="*neutral_500",
+        link_text_color="*primary_700",
+        link_text_color_hover="*primary_800",
+        link_text_color_visited="*primary_700",
+        link_text_color_dark="*primary_300",
+        link_text_color_hover_dark="*primary_200",
+        link_text_color_visited_dark="*primary_300",
+        checkbox_label_background_fill_selected="*primary_700",
+        checkbox_label_background_fill_selected_dark="*primary_700",
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_300",
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_300",
+        input_placeholder_color="*neutral_500",
+        input_placeholder_color_dark="*neutral_400",
         block_border_width="1px",
         input_border_width="1px",
         button_border_width="1px",
@@ -220,7 +253,10 @@ def serve(
     demo = settings.data_dir / "demo"
     writable = allow_writes or not (read_only or share)
     settings = replace(
-        settings.with_roots(demo, settings.data_dir / "uploads", *([folder] if folder else [])), allow_urls=allow_urls
+        settings.with_roots(
+            demo, settings.data_dir / "uploads", settings.data_dir / COLLECTED, *([folder] if folder else [])
+        ),
+        allow_urls=allow_urls,
     )
     with Runtime.open(settings) as runtime:
         runtime.index(collect_demo(demo), library=DEMO, encoder="mini", progress=_told("demo library"))
@@ -229,7 +265,7 @@ def serve(
         runtime.settings = replace(settings, read_only=not writable)
         opened = library if folder or _there(runtime, library) else DEMO
         # The first search shall not wait for the encoder.
-        threading.Thread(target=runtime.encode_text, args=(runtime.library(opened), "a photo"), daemon=True).start()
+        threading.Thread(target=runtime.encode_text, args=(runtime.library(opened), "a photo")).start()
         tools = ImageTools(runtime)
         page = build_app(
             tools,

@@ -17,7 +17,7 @@ from imgret_tools.records import Entry, Progress, Space
 from imgret_tools.runtime import Query
 from imgret_tools.tools import ImageTools
 from imgret_tools.ui.compare_texts import sentence, words
-from imgret_tools.ui.edge import Bound, file_for, shown_errors
+from imgret_tools.ui.edge import Bound, PictureBox, file_for, shown_errors
 from imgret_tools.ui.texts import Language, said
 from imgret_tools.ui.why import why_match
 
@@ -30,7 +30,9 @@ class CompareTab:
     def __init__(self, tools: ImageTools, language: gr.State, libraries: list[str], library: str) -> None:
         self._tools = tools
         with gr.Row():
-            self.image = gr.Image(type="filepath", sources=["upload", "clipboard"], height=180, elem_id="compare_image")
+            self.image = PictureBox(
+                type="filepath", sources=["upload", "clipboard"], height=180, elem_id="compare_image"
+            )
             with gr.Column():
                 self.library = gr.Dropdown(libraries, value=library, elem_id="compare_library")
                 self.id = gr.Textbox(elem_id="compare_id")
@@ -90,9 +92,9 @@ class CompareTab:
         self,
         language: Language,
         image: str | None,
-        id_: str,
-        label: str,
-        folder: str,
+        id_: str | None,
+        label: str | None,
+        folder: str | None,
         library: str,
         k: int,
         progress: gr.Progress = gr.Progress(),  # noqa: B008 - how Gradio finds out that a handler shows progress
@@ -102,11 +104,12 @@ class CompareTab:
 
         with shown_errors():
             found: Compared
-            if folder.strip() and not self._tools.runtime.settings.read_only:
-                found = self._tools.compare_queries(folder.strip(), library=library, k=int(k), progress=show)
-            elif image or id_.strip():
-                query = Path(image) if image else self._tools.picture(id_.strip(), library)
-                found = self._tools.compare(query, library=library, k=int(k), label=label.strip() or None)
+            folder, id_, label = ((typed or "").strip() for typed in (folder, id_, label))
+            if folder and not self._tools.runtime.settings.read_only:
+                found = self._tools.compare_queries(folder, library=library, k=int(k), progress=show)
+            elif image or id_:
+                query = Path(image) if image else self._tools.picture(id_, library)
+                found = self._tools.compare(query, library=library, k=int(k), label=label or None)
             else:
                 raise BadInput(said(language, "compare_empty"))
             shown = html_of(found, self._tools.runtime, words=words(language), sentence=sentence(language))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from PIL import Image
 
 from imgret_tools.chance import Chance
 from imgret_tools.errors import BadInput, NotFound
+from imgret_tools.images import thumbnail
 from imgret_tools.labelling import suggest_labels
 from imgret_tools.records import Hit, SearchReport
 from imgret_tools.tools import ImageTools
@@ -20,6 +21,9 @@ from imgret_tools.ui.texts import Language, said
 from imgret_tools.ui.why import why_match
 
 _SIDE = 1280
+_FULL_SCREEN = (
+    "element.addEventListener('click', ({ target }) => target.closest('button')?.firstChild.requestFullscreen());"
+)
 
 
 class Detail:
@@ -38,9 +42,7 @@ class Detail:
         self.chosen = gr.State("")
         with gr.Column(visible=False, elem_id="detail") as self.panel:
             self.close = gr.Button(size="sm", elem_id="close_detail")
-            self.picture = gr.Image(
-                interactive=False, show_label=False, format="jpeg", buttons=["fullscreen"], elem_id="full_picture"
-            )
+            self.picture = gr.HTML(elem_id="full_picture", js_on_load=_FULL_SCREEN)
             self.facts = gr.HTML(elem_id="facts")
             with gr.Row():
                 self.more = gr.Button(variant="primary", size="sm", elem_id="more_like_this")
@@ -82,25 +84,26 @@ class Detail:
             labels += [label for label in self._tools.runtime.library(report.library).labels() if label not in labels]
         return [
             gr.update(visible=True),
-            self._opened(report, hit),
+            self._opened(language, report, hit),
             self._facts(language, report, event.index),
             hit.id,
-            gr.update(choices=labels, value=hit.label or None),
+            gr.update(choices=[*labels, (said(language, "label_of_folder"), "")], value=hit.label or None),
             suggested,
             "",
         ]
 
-    def _opened(self, report: SearchReport, hit: Hit) -> Image.Image | None:
+    def _opened(self, language: Language, report: SearchReport, hit: Hit) -> str:
         """The whole picture at most `_SIDE` wide and high, its thumbnail where it cannot be opened any more."""
         runtime = self._tools.runtime
         entry = runtime.library(report.library).entry(hit.id)
         try:
-            picture = runtime.open_query(entry, _SIDE // 2)
-            picture.thumbnail((_SIDE, _SIDE), Image.Resampling.BICUBIC)
+            data = thumbnail(runtime.open_query(entry, _SIDE // 2), _SIDE)
         except (NotFound, BadInput):
-            with Image.open(runtime.thumbnail(entry)) as opened:
-                picture = opened.copy()
-        return picture
+            data = runtime.thumbnail(entry).read_bytes()
+        return (
+            f'<button aria-label="{escape(said(language, "full_screen"))}"><img alt="{escape(hit.label or hit.id)}" '
+            f'src="data:image/jpeg;base64,{base64.b64encode(data).decode("ascii")}"></button>'
+        )
 
     def _facts(self, language: Language, report: SearchReport, index: int) -> str:
         hit, known = report.hits[index], report.hits[index].metadata

@@ -6,37 +6,53 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, get_type_hints
+from html import escape
+from typing import Any, get_type_hints
 
+import gradio as gr
 import orjson
+from gradio import component_meta
+from gradio.components import Component
+from gradio.data_classes import ImageData
+from gradio.processing_utils import save_bytes_to_cache
 
 from imgret_tools.errors import ImgretError
 from imgret_tools.ui.texts import Language, said
 
-if TYPE_CHECKING:
-    from gradio.components import Component
-
-Bound = list[tuple["Component", dict[str, str]]]
+Bound = list[tuple[Component, dict[str, str]]]
 """Components, and which of their properties show which text."""
+
+
+def _picture_box() -> type[gr.Image]:
+    made, component_meta.create_or_modify_pyi = component_meta.create_or_modify_pyi, lambda *_: None
+    try:  # without the stub that Gradio writes beside the source of every class of components
+
+        class PictureBox(gr.Image):
+            is_template = True  # to the front end, this is Gradio's own
+
+            def preprocess(self, payload: ImageData | None) -> str | None:
+                return payload.path if payload else None
+
+    finally:
+        component_meta.create_or_modify_pyi = made
+    return PictureBox
+
+
+PictureBox = _picture_box()
+"""A `gr.Image` that gives the file as it was uploaded: Gradio would turn it into another one, and word the errors."""
 
 
 @contextmanager
 def shown_errors() -> Iterator[None]:
     """What goes wrong on purpose is shown to the visitor as it reads."""
-    import gradio as gr
-
     try:
         yield
     except ImgretError as error:
-        from html import escape
-
         raise gr.Error(escape(str(error)), print_exception=False) from None
 
 
 def file_for(button: Component, name: str, content: bytes) -> str:
     """A file that Gradio serves for `button` and deletes with its cache."""
-    from gradio.processing_utils import save_bytes_to_cache
-
     return str(save_bytes_to_cache(content, name, button.GRADIO_CACHE))
 
 
@@ -63,7 +79,5 @@ def endpoint(method: Callable[..., object]) -> Callable[..., str]:
 
 def spoken(bound: Bound, language: Language) -> list[dict[str, object]]:
     """An update for each bound component, in its order."""
-    import gradio as gr
-
     updates: list[dict[str, Any]] = [{name: said(language, key) for name, key in texts.items()} for _, texts in bound]
     return [gr.update(**update) for update in updates]

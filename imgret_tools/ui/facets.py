@@ -42,8 +42,10 @@ class Facets:
             (self.line_typed, {"label": "where", "placeholder": "where_hint"}),
         ]
 
-    def choices(self, library: str) -> list[dict[str, Any]]:
-        """Updates of the dropdowns for `library`, each choice with how many pictures it leaves."""
+    def choices(self, library: str | None) -> list[dict[str, Any]]:
+        """Updates of the dropdowns for `library`, each choice with how many pictures it leaves; none without a library."""
+        if not library:
+            return [gr.update(choices=[], value=None, interactive=False) for _ in self.inputs[:-1]]
         held = self._tools.runtime.library(library)
         taken = [str(date) for date in held.snapshot.columns["taken"] if date]
         months = Counter(part for date in taken for part in (date[:4], date[:7]))

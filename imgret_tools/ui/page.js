@@ -61,8 +61,17 @@ window.imgret = (() => {
     write("favourites", [{ library, id, label, picture: canvas.toDataURL("image/jpeg", 0.8) }, ...others]);
   }
 
+  // Gradio calls hits "Thumbnail 1 of 12" and upload boxes by a text that nobody sees; who cannot see them needs what is there.
+  function nameButtons() {
+    for (const hit of hits()) hit.ariaLabel = hit.querySelector(".caption-label")?.textContent || hit.ariaLabel;
+    for (const box of document.querySelectorAll("button.upload-container")) box.ariaLabel = box.innerText.trim() || box.ariaLabel;
+  }
+
   const hits = () => [...document.querySelectorAll("#hits .grid-container button")];
-  let selected = 0;
+  let selected = 0, naming = 0;
+  new MutationObserver(() => {
+    naming ||= requestAnimationFrame(() => { naming = 0; nameButtons(); });
+  }).observe(document, { childList: true, subtree: true });
   document.addEventListener("click", ({ target }) => {
     const at = hits().indexOf(target.closest?.("#hits .grid-container button"));
     if (at >= 0) selected = at;

@@ -20,7 +20,7 @@ from imgret_tools.records import Entry, Hit, Measure, SearchReport, Space
 from imgret_tools.tools import ImageTools
 from imgret_tools.ui.asked import PAGE, Asked
 from imgret_tools.ui.detail import Detail
-from imgret_tools.ui.edge import Bound, file_for, shown_errors
+from imgret_tools.ui.edge import Bound, PictureBox, file_for, shown_errors
 from imgret_tools.ui.facets import Facets
 from imgret_tools.ui.texts import Language, said
 
@@ -45,7 +45,7 @@ class SearchTab:
         with gr.Row():
             with gr.Column(scale=1, min_width=300):
                 self.library = gr.Dropdown(libraries, value=library, elem_id="library")
-                self.image = gr.Image(
+                self.image = PictureBox(
                     type="filepath", sources=["upload", "webcam", "clipboard"], height=200, elem_id="query_image"
                 )
                 self.url = gr.Textbox(elem_id="image_url", visible=tools.runtime.settings.allow_urls)
@@ -81,7 +81,7 @@ class SearchTab:
                     self.previous = gr.Button(size="sm", interactive=False, elem_id="previous")
                     self.next = gr.Button(size="sm", interactive=False, elem_id="next")
                     self.copy = gr.Button(size="sm", elem_id="copy_link")
-                with gr.Accordion(open=False) as self.downloads:
+                with gr.Accordion(open=False, elem_id="downloads") as self.downloads:
                     with gr.Row():
                         self.files = [
                             gr.DownloadButton(kind, size="sm", elem_id=f"download_{kind.lower()}")
@@ -151,7 +151,7 @@ class SearchTab:
 
     def shown(self, asked: Asked | None, library: str) -> list[object]:
         """Updates of `queries` for the search that a link holds; its filters all stand in the line typed."""
-        choices = self.facets.choices(library) if library else [gr.skip()] * (len(self.facets.inputs) - 1)
+        choices = self.facets.choices(asked.library if asked and self._known(asked.library) else library)
         if asked is None:
             return [gr.update(value=library or None), *_unchanged(7), *choices, gr.skip()]
         url = asked.image if asked.image.startswith("http") else ""
@@ -159,6 +159,9 @@ class SearchTab:
             gr.update(value=asked.library), asked.text, url, asked.not_text, asked.k, asked.measure, asked.space,
             asked.closeness, *choices, asked.where,
         ]  # fmt: skip
+
+    def _known(self, library: str) -> bool:
+        return any(info.name == library for info in self._tools.runtime.libraries())
 
     def opened(self, language: Language, asked: Asked | None) -> list[object]:
         """What the page shows when it opens: the link's search, or what to do."""

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
-from test_page import browser  # noqa: F401
 
 from agents.chat import Chat
 from agents.offline import OfflineModel
@@ -46,7 +45,7 @@ def test_a_file_name_cannot_make_the_page_fetch_anything() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
-def test_a_visitor_asks_and_sees_pictures(browser: Browser, address: str, indexed: ImageTools) -> None:  # noqa: F811
+def test_a_visitor_asks_and_sees_pictures(browser: Browser, address: str, indexed: ImageTools) -> None:
     from playwright.sync_api import expect
 
     page = browser.new_page()
