@@ -188,14 +188,15 @@ class Comparison(Record):
         ]
         seen: dict[tuple[str, ...], str] = {}
         for row in self.rows:
-            marked = [f"{hit.id}{'*' * self.is_right(hit)}" for hit in row.hits[:_IDS_TOLD]]
+            best = f" ({row.hits[0].value:.4g})" if row.hits else ""
             twin = seen.setdefault(tuple(hit.id for hit in row.hits), row.name)
-            hits = f"same hits as {twin}" if twin != row.name else ", ".join(marked)
-            if row.hits:
-                hits += f" ({row.hits[0].value:.4g})"
+            if twin != row.name:
+                lines.append(f"{row.name} | same {self.k} hits as {twin}{best}")
+                continue
+            marked = ", ".join(f"{hit.id}{'*' * self.is_right(hit)}" for hit in row.hits[:_IDS_TOLD])
             lines.append(
                 f"{row.name} | {shown(row.precision_at_k)} | {shown(row.average_precision)} | "
-                f"{row.seconds * 1e3:.1f} | {hits or 'nothing'}"
+                f"{row.seconds * 1e3:.1f} | {marked or 'nothing'}{best}"
             )
         return "\n".join([*lines, *map(str, (*self.findings, *self.by_construction, *self.notes))])
 
@@ -204,7 +205,7 @@ class Comparison(Record):
         return bool(self.label) and hit.label == self.label
 
 
-_IDS_TOLD = 5
+_IDS_TOLD = 4
 """Ids a row tells a model; the record holds all."""
 
 
