@@ -14,16 +14,49 @@ import tempfile
 import time
 from pathlib import Path
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Page, sync_playwright
 
 ROOT = Path(__file__).parent.parent
 PORT = 7899
+DESKTOP = {"viewport": {"width": 1280, "height": 900}, "locale": "en-GB"}
+PHONE = {"viewport": {"width": 390, "height": 844}, "locale": "vi-VN", "color_scheme": "dark"}
+
+
+def searched(page: Page) -> None:
+    """The results of a link."""
+    page.wait_for_selector("#hits img")
+
+
+def hit(page: Page) -> None:
+    """The panel of the first hit, explained."""
+    searched(page)
+    page.locator("#hits .grid-container button").first.click()
+    page.wait_for_selector("#full_picture img")
+    page.locator("#why").click()
+    page.wait_for_selector("#why_explained img")
+
+
+def scrolled(page: Page) -> None:
+    """The results where a narrow page shows them."""
+    searched(page)
+    page.locator("#status").scroll_into_view_if_needed()
+    page.evaluate("document.querySelector('#status').scrollIntoView()")
+
+
+def mapped(page: Page) -> None:
+    """The map with a picture pointed at."""
+    page.wait_for_selector("#status p")
+    page.get_by_role("tab", name="Map").click()
+    page.locator("#draw_map").click()
+    page.locator("#map circle").nth(11).hover()
+    page.wait_for_selector(".imgret-point img")
+
+
 SHOTS = {
-    "search": ({"viewport": {"width": 1280, "height": 900}}, "?text=a+cheetah"),
-    "phone": (
-        {"viewport": {"width": 390, "height": 844}, "locale": "vi-VN", "color_scheme": "dark"},
-        "?text=con+m%C3%A8o&k=4",
-    ),
+    "search": (DESKTOP, "?text=a+cheetah", searched),
+    "hit": (DESKTOP, "?text=a+cheetah", hit),
+    "map": (DESKTOP, "", mapped),
+    "phone": (PHONE, "?text=con+m%C3%A8o&k=6", scrolled),
 }
 
 
@@ -32,17 +65,17 @@ def main() -> None:
     (ROOT / "docs").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as data:
         command = [sys.executable, str(ROOT / "gradio_app.py"), "--port", str(PORT)]
-        environment = os.environ | {"IMGRET_DATA_DIR": data, "PYTHONPATH": str(ROOT)}
+        environment = os.environ | {"IMGRET_DATA_DIR": data, "IMGRET_ENCODER": "mini", "PYTHONPATH": str(ROOT)}
         with subprocess.Popen(command, env=environment) as server:
             while socket.socket().connect_ex(("127.0.0.1", PORT)):
                 time.sleep(0.2)
             with sync_playwright() as playwright:
                 chromium = shutil.which("chromium") or shutil.which("google-chrome")
                 browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-                for name, (context, query) in SHOTS.items():
+                for name, (context, query, shown) in SHOTS.items():
                     page = browser.new_context(**context).new_page()
                     page.goto(f"http://127.0.0.1:{PORT}/{query}")
-                    page.wait_for_selector("#hits img")
+                    shown(page)
                     page.wait_for_timeout(1500)
                     page.screenshot(path=str(ROOT / "docs" / f"{name}.png"))
             server.terminate()

@@ -112,7 +112,10 @@ class Detail:
         facts = [
             ("fact_label", hit.label),
             ("fact_score", f"{hit.value:.4g} ({report.measure})"),
-            ("fact_closeness", said(language, "closer_than", share=100 * closeness[index]) if closeness else None),
+            (
+                "fact_closeness",
+                said(language, "closer_than", share=min(100 * closeness[index], 99.9)) if closeness else None,
+            ),
             ("fact_size", f"{known.get('width')} × {known.get('height')} · {megabytes}"),
             ("fact_taken", known.get("taken")),
             ("fact_camera", known.get("camera")),
