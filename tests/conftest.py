@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -89,27 +90,42 @@ def indexed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ImageTools]:
         yield ImageTools(opened)
 
 
-@pytest.fixture
-def chroma_server(tmp_path: Path) -> Iterator[str]:
-    """The address of a Chroma server of one's own on loopback."""
+@contextmanager
+def serving(command: list[str], folder: Path, **environment: str) -> Iterator[str]:
+    """The address of `command` on a free port of loopback, once it listens there; what it prints goes to `folder/log`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [str(Path(sys.executable).parent / "chroma"), "run", "--host", "127.0.0.1", "--port", str(port)]
-    with subprocess.Popen(
-        [*command, "--path", str(tmp_path / "server")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as server:
+    with (
+        (folder / "log").open("w") as log,
+        subprocess.Popen(
+            [*command, "--port", str(port)],
+            env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+            stdout=log,
+            stderr=log,
+            cwd=folder,
+        ) as server,
+    ):
         try:
-            for _ in range(200):
+            for _ in range(600):
                 with socket.socket() as probe:
                     if probe.connect_ex(("127.0.0.1", port)) == 0:
                         break
-                time.sleep(0.05)
+                assert server.poll() is None, (folder / "log").read_text()
+                time.sleep(0.1)
             else:
-                pytest.fail("the Chroma server did not come up in 10 s")
+                pytest.fail(f"no server in 60 s: {(folder / 'log').read_text()}")
             yield f"http://127.0.0.1:{port}"
         finally:
             server.terminate()
+
+
+@pytest.fixture
+def chroma_server(tmp_path: Path) -> Iterator[str]:
+    """The address of a Chroma server of one's own on loopback."""
+    command = [str(Path(sys.executable).parent / "chroma"), "run", "--host", "127.0.0.1"]
+    with serving([*command, "--path", str(tmp_path / "server")], tmp_path) as address:
+        yield address
 
 
 CHROMIUM_FLAGS = ["--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking", "--no-first-run"]
@@ -121,30 +137,9 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("app")
     copy_photos(folder / "photos")
     (folder / "photos" / "broken.jpg").write_text("<b>not a picture</b>")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = os.environ | {
-        "IMGRET_DATA_DIR": str(folder / "data"),
-        "IMGRET_ENCODER": "mini",
-        "IMGRET_ROOTS": str(folder),
-        "PYTHONPATH": str(ROOT),
-    }
-    command = [sys.executable, str(ROOT / "gradio_app.py"), "--port", str(port)]
-    with (
-        (folder / "log").open("w") as log,
-        subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder) as server,
-    ):
-        try:
-            for _ in range(600):
-                with socket.socket() as probe:
-                    if probe.connect_ex(("127.0.0.1", port)) == 0:
-                        break
-                assert server.poll() is None, (folder / "log").read_text()
-                time.sleep(0.1)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            server.terminate()
+    environment = {"IMGRET_DATA_DIR": str(folder / "data"), "IMGRET_ENCODER": "mini", "IMGRET_ROOTS": str(folder)}
+    with serving([sys.executable, str(ROOT / "gradio_app.py")], folder, **environment) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")  # its event loop must not outlive the module's tests

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import socket
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import copy_photos, photo
+from conftest import copy_photos, photo, serving
 from PIL import Image
 
 from imgret_tools.comparison import DEFINITIONS, NOTES, note
@@ -31,32 +27,19 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
     """The address of the page on a library of photos, and a folder that tools may read."""
     folder = tmp_path_factory.mktemp("tab")
     copy_photos(folder / "photos")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    root = Path(__file__).parent.parent
-    roots = {"IMGRET_DATA_DIR": str(folder / "data"), "IMGRET_ROOTS": str(folder), "PYTHONPATH": str(root)}
-    command = [sys.executable, "-m", "imgret_tools.cli", "serve", "--folder", str(folder / "photos")]
-    with (
-        (folder / "log").open("w") as log,
-        subprocess.Popen(
-            [*command, "--encoder", "mini", "--port", str(port)],
-            env=os.environ | roots,
-            stdout=log,
-            stderr=log,
-            cwd=folder,
-        ) as server,
-    ):
-        try:
-            for _ in range(600):
-                with socket.socket() as probe:
-                    if probe.connect_ex(("127.0.0.1", port)) == 0:
-                        break
-                assert server.poll() is None, (folder / "log").read_text()
-                time.sleep(0.1)
-            yield f"http://127.0.0.1:{port}", folder
-        finally:
-            server.terminate()
+    environment = {"IMGRET_DATA_DIR": str(folder / "data"), "IMGRET_ROOTS": str(folder)}
+    command = [
+        sys.executable,
+        "-m",
+        "imgret_tools.cli",
+        "serve",
+        "--encoder",
+        "mini",
+        "--folder",
+        str(folder / "photos"),
+    ]
+    with serving(command, folder, **environment) as address:
+        yield address, folder
 
 
 @pytest.fixture
