@@ -151,6 +151,11 @@ class ImageTools:
         """`search_similar_image` for a query that is typed already, such as an uploaded picture."""
         _whole("k", k, 1, MAX_K)
         _whole("offset", offset, 0, 1_000_000)
+        conditions = parse_where(where)
+        if self.runtime.settings.read_only and any(condition.field in ("path", "folder") for condition in conditions):
+            raise PathRefused(
+                "This app is shared read-only and tells no folders, also not by filters; filter by label, size or date."
+            )
         report = self.runtime.search(
             query,
             library=library,
@@ -159,7 +164,7 @@ class ImageTools:
             measure=one_of("measure", measure, get_args(Measure)),
             space=one_of("space", space, get_args(Space)),
             search=one_of("search", search, get_args(SearchKind)),
-            where=parse_where(where),
+            where=conditions,
         )
         return replace(report, hits=[self._shown(hit) for hit in report.hits])
 

@@ -131,5 +131,7 @@ def test_a_shared_app_neither_writes_nor_tells_paths(indexed: ImageTools) -> Non
         report = indexed.search_similar_image(text="a lion")
         assert all(Path(hit.path).name == hit.path for hit in report.hits)
         assert str(settings.roots[0]) not in str(report.to_dict()["hits"])
+        with pytest.raises(PathRefused, match="tells no folders"):
+            indexed.search_similar_image(text="a lion", where=[f"path~{settings.roots[0]}"])
     finally:
         indexed.runtime.settings = settings
