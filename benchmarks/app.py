@@ -8,8 +8,9 @@
 `gradio_app.py` runs in a process of its own with the encoder `mini`. What it takes is set against the bare call
 `tools.search_similar_image` in this process, on a copy of the same library and with queries of the same kind, no text and no
 picture twice. First useful paint is when the search box can be typed in and the page says what to do; a click on search ends
-when the first picture of the new gallery is loaded. The eight people are plain HTTP clients in another process, each waiting
-for its answer on Gradio's event stream before it asks again. Needs a Chromium and Linux (/proc).
+when the first picture of the new gallery is loaded. The eight people are plain HTTP clients in another process, each with a
+session of its own and waiting for its answer on Gradio's event stream before it asks again. For the memory every search comes
+from a new visitor: what Gradio keeps of a session counts. Needs a Chromium and Linux (/proc).
 """
 
 from __future__ import annotations
@@ -232,14 +233,21 @@ def in_threads(given: Sequence[Query], workers: int, ask: Callable[[Query], obje
 
 
 def visitors(url: str, library: str, pipe: Connection) -> None:
-    """A process that asks the app the lists of queries that come through `pipe`, by PEOPLE at once, until one is empty."""
+    """A process that asks the app what comes through `pipe`, by PEOPLE at once, until a list is empty.
+
+    It is sent queries, and whether each comes from a visitor who was never there before.
+    """
     host, name, kept = urlsplit(url).netloc, "/gradio_api/call/search_similar_image", threading.local()
+    sessions = itertools.count()
 
     def ask(query: Query) -> None:
         if not hasattr(kept, "connection"):
             kept.connection = http.client.HTTPConnection(host, timeout=60)
+            kept.session = f"person{next(sessions)}"
+        elif new_each:
+            kept.session = f"person{next(sessions)}"
         data = [query.image, query.text, PAGE, "cosine", "embedding", library, "auto", None, None, 0]
-        body = json.dumps({"data": data})
+        body = json.dumps({"data": data, "session_hash": kept.session})
         kept.connection.request("POST", name, body, {"Content-Type": "application/json"})
         event = json.loads(kept.connection.getresponse().read())["event_id"]
         kept.connection.request("GET", f"{name}/{event}")
@@ -247,7 +255,10 @@ def visitors(url: str, library: str, pipe: Connection) -> None:
         if not answer.startswith("event: complete") or "hits" not in answer:
             raise RuntimeError(answer[:200])
 
-    while given := pipe.recv():
+    while True:
+        given, new_each = pipe.recv()
+        if not given:
+            return
         pipe.send(in_threads(given, PEOPLE, ask))
 
 
@@ -305,8 +316,8 @@ def measure(tools: ImageTools, served: App, library: str, args: argparse.Namespa
     )
     asking.start()
 
-    def asked(given: list[Query]) -> tuple[float, list[str]]:
-        here.send(given)
+    def asked(given: list[Query], new_each: bool = False) -> tuple[float, list[str]]:
+        here.send((given, new_each))
         return here.recv()  # type: ignore[no-any-return]
 
     asked(queries(texts, files, PEOPLE))  # warm
@@ -325,7 +336,7 @@ def measure(tools: ImageTools, served: App, library: str, args: argparse.Namespa
 
     done, held = 0, dict[int, float]()
     for step in sorted({args.searches // part for part in (20, 4, 2, 1)} - {0}):
-        _, errors = asked(queries(texts, files, step - done))
+        _, errors = asked(queries(texts, files, step - done), new_each=True)
         done, held[step] = step, served.resident
         row(f"memory after {step} searches", f"{held[step]:.0f} MB, {len(errors)} errors", "0 errors", not errors)
     if args.searches // 4 in held:
@@ -337,7 +348,7 @@ def measure(tools: ImageTools, served: App, library: str, args: argparse.Namespa
             growth <= MOST_GROWTH,
         )
     row("Gradio's cache in the end", f"{size(served.cache):.1f} MB")
-    here.send([])
+    here.send(([], False))
     asking.join()
 
 
