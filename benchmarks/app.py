@@ -385,7 +385,7 @@ def main() -> None:
             folder = top / "photos"
             pieces(demo, folder, args.photos, seed=1)
         library = "demo" if folder == demo else "default"
-        wanted = 2 * args.clicks + args.crowd + args.searches // 2 + 50
+        wanted = 3 * args.clicks + args.crowd + args.searches // 2 + 50
         pieces(demo, top / "queries", wanted, seed=0)
         with Runtime.open(Settings(data_dir=top / "data", encoder="mini", roots=(top,))) as runtime:
             report = runtime.index(folder, library=library, encoder="mini")
