@@ -39,6 +39,8 @@ _STYLE = Path(__file__).with_name("page.css")
 _SCRIPT = Path(__file__).with_name("page.js")
 _SET_LANGUAGE = "(language) => window.imgret.language(language)"
 _MAX_UPLOAD = "500mb"
+_MOST_VISITORS = 500
+"""Gradio keeps about 0.3 MB of each visitor; beyond these the one longest away starts afresh."""
 
 
 def build_app(
@@ -137,9 +139,10 @@ def build_app(
         for name in TOOLS:
             if name != "index_folder" or not tools.runtime.settings.read_only:
                 gr.api(  # type: ignore[attr-defined]
-                    endpoint(getattr(tools, name)), api_name=name, concurrency_limit=8
+                    endpoint(getattr(tools, name)), api_name=name, queue=name == "index_folder"
                 )
     page.queue(max_size=64, default_concurrency_limit=8)
+    page.state_session_capacity = _MOST_VISITORS
     return page  # type: ignore[no-any-return]
 
 
@@ -160,7 +163,7 @@ def mount(
         page,
         path="/",
         auth=auth,
-        show_error=True,
+        show_error=False,  # of what nobody foresaw: Gradio shows its text as markup, and it may quote a stranger
         max_file_size=_MAX_UPLOAD,
         allowed_paths=[str(tools.runtime.thumbnails.folder)],
         theme=_theme(),

@@ -69,11 +69,18 @@ def chat_tab(runtime: Runtime, start: Callable[[], Talk], *, language: Literal["
         message: dict[str, object], now: Conversation | None
     ) -> Iterator[tuple[list[gr.ChatMessage], Conversation, dict[str, object]]]:
         now = now or Conversation(start())
+        box_next: dict[str, object] = {"text": "", "files": []}
         for shown in answer(runtime, now, message):
-            yield list(shown), now, {"text": "", "files": []}
+            yield list(shown), now, box_next
+            box_next = gr.skip()  # what the visitor writes meanwhile stays
 
     asked = box.submit(
-        reply, [box, conversation], [chatbot, conversation, box], api_visibility="private", concurrency_limit=4
+        reply,
+        [box, conversation],
+        [chatbot, conversation, box],
+        trigger_mode="always_last",  # what is sent during an answer is asked after it
+        api_visibility="private",
+        concurrency_limit=4,
     )
     stop.click(None, cancels=[asked], api_visibility="private")
     clear.click(lambda: ([], None), None, [chatbot, conversation], cancels=[asked], api_visibility="private")

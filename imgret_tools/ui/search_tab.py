@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from dataclasses import replace
 from html import escape
 from pathlib import Path
@@ -13,7 +14,7 @@ from PIL import Image
 
 from imgret_tools.chance import Chance
 from imgret_tools.encoders.vietnamese import translate
-from imgret_tools.errors import BadInput, ImageError
+from imgret_tools.errors import BadInput, ImageError, ImgretError
 from imgret_tools.export import to_csv, to_html
 from imgret_tools.filters import split_where
 from imgret_tools.records import Entry, Hit, Measure, SearchReport, Space
@@ -119,19 +120,16 @@ class SearchTab:
         self._wire(language)
 
     def _wire(self, language: gr.State) -> None:
-        private: dict[str, Any] = {
-            "api_visibility": "private",
-            "concurrency_limit": 8,
-            "concurrency_id": "search",
-            "show_progress": "minimal",
-        }
+        private: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal"}
+        # Without Gradio's queue the answer comes with the request: in half the time. Its errors are not shown then; ours are.
+        searching: dict[str, Any] = {**private, "queue": False, "show_progress_on": self.status}
         asking = [
             self.library, self.image, self.url, self.text, self.not_text, self.k, self.measure, self.space,
             self.closeness, *self.facets.inputs,
         ]  # fmt: skip
         for event in (self.go.click, self.text.submit, self.not_text.submit, self.facets.line_typed.submit):
-            event(self._fresh, [language, *asking], self.outputs, **private).then(None, self.told, None, js=_SEARCHED)
-        self.detail.more.click(self._more, [language, self.detail.chosen, self.asked], self.outputs, **private).then(
+            event(self._fresh, [language, *asking], self.outputs, **searching).then(None, self.told, None, js=_SEARCHED)
+        self.detail.more.click(self._more, [language, self.detail.chosen, self.asked], self.outputs, **searching).then(
             None, self.told, None, js=_SEARCHED
         )
         for button, step in ((self.previous, -1), (self.next, 1)):
@@ -139,7 +137,7 @@ class SearchTab:
                 lambda spoken, asked, step=step: self._turned(spoken, asked, step),
                 [language, self.asked],
                 self.outputs,
-                **private,
+                **searching,
             ).then(None, self.told, None, js=_SEARCHED)
         self.hits.select(self._select, [language, self.report], self.detail.outputs, **private)
         self.detail.favourite.click(None, None, None, js="() => window.imgret.favourite()")
@@ -151,27 +149,39 @@ class SearchTab:
 
     def shown(self, asked: Asked | None, library: str) -> list[object]:
         """Updates of `queries` for the search that a link holds; its filters all stand in the line typed."""
-        choices = self.facets.choices(asked.library if asked and self._known(asked.library) else library)
+        known = any(asked is not None and info.name == asked.library for info in self._tools.runtime.libraries())
+        chosen = gr.update(value=asked.library if asked and known else library or None)
+        choices = self.facets.choices(asked.library if asked else library)
         if asked is None:
-            return [gr.update(value=library or None), *_unchanged(7), *choices, gr.skip()]
+            return [chosen, *_unchanged(7), *choices, gr.skip()]
         url = asked.image if asked.image.startswith("http") else ""
         return [
-            gr.update(value=asked.library), asked.text, url, asked.not_text, asked.k, asked.measure, asked.space,
+            chosen, asked.text, url, asked.not_text, asked.k, asked.measure, asked.space,
             asked.closeness, *choices, asked.where,
         ]  # fmt: skip
-
-    def _known(self, library: str) -> bool:
-        return any(info.name == library for info in self._tools.runtime.libraries())
 
     def opened(self, language: Language, asked: Asked | None) -> list[object]:
         """What the page shows when it opens: the link's search, or what to do."""
         if asked is None:
             return [f"<p>{escape(said(language, 'empty'))}</p>", *_unchanged(len(self.outputs) - 1)]
-        with shown_errors():
-            return self.run(language, asked)
+        return self.run(language, asked)
 
-    def run(self, language: Language, asked: Asked) -> list[object]:
-        """Search, and answer into `outputs`."""
+    def run(self, language: Language, asked: Asked | None) -> list[object]:
+        """Search, and answer into `outputs`; what is wrong stands where the count of hits would."""
+        try:
+            if asked is None:
+                raise BadInput(said(language, "forgotten"))
+            return self._answered(language, asked)
+        except ImgretError as error:
+            told = str(error)
+        except Exception:
+            traceback.print_exc()
+            told = said(language, "broken")
+        return [f"<p role='alert'>{escape(told)}</p>", gr.skip(), gr.skip(), gr.skip(), None, *_unchanged(3)]
+
+    def _answered(self, language: Language, asked: Asked) -> list[object]:
+        if not asked.library:
+            raise BadInput(said(language, "no_library"))
         query = asked.query(self._tools)
         if query.image is None and not query.text:
             raise BadInput(said(language, "empty"))
@@ -222,26 +232,24 @@ class SearchTab:
         closeness: float,
         *filters: str | None,
     ) -> list[object]:
-        with shown_errors():
-            if not library:
-                raise BadInput(said(language, "no_library"))
-            where = self.facets.line(*filters)
-            asked = Asked(
-                library, text or "", not_text or "", (url or "").strip() if not image else "", measure, space, int(k),
-                where, closeness, upload=image,
-            )  # fmt: skip
-            return self.run(language, asked)
+        address = (url or "").strip() if not image else ""
+        where = self.facets.line(*filters)
+        asked = Asked(
+            library, text or "", not_text or "", address, measure, space, int(k), where, closeness, upload=image
+        )
+        return self.run(language, asked)
 
-    def _more(self, language: Language, chosen: str, asked: Asked) -> list[object]:
-        with shown_errors():
-            return self.run(language, replace(asked, text="", not_text="", image=chosen, upload=None, offset=0))
+    def _more(self, language: Language, chosen: str, asked: Asked | None) -> list[object]:
+        like = asked and replace(asked, text="", not_text="", image=chosen, upload=None, offset=0)
+        return self.run(language, like)
 
-    def _turned(self, language: Language, asked: Asked, step: int) -> list[object]:
-        with shown_errors():
-            return self.run(language, replace(asked, offset=max(0, asked.offset + step * asked.k)))
+    def _turned(self, language: Language, asked: Asked | None, step: int) -> list[object]:
+        return self.run(language, asked and replace(asked, offset=max(0, asked.offset + step * asked.k)))
 
-    def _select(self, language: Language, report: SearchReport, event: gr.SelectData) -> list[object]:
+    def _select(self, language: Language, report: SearchReport | None, event: gr.SelectData) -> list[object]:
         with shown_errors():
+            if report is None:
+                raise BadInput(said(language, "forgotten"))
             return self.detail.of(language, report, event)
 
     def _written(self, report: SearchReport | None) -> list[object]:

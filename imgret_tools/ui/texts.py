@@ -95,6 +95,14 @@ TEXTS: dict[str, tuple[str, str]] = {
         "Drop a picture or write a few words, then press Search. Select a result to see more of it.",
         "Thả một ảnh hoặc gõ vài từ rồi bấm Tìm. Chọn một kết quả để xem chi tiết.",
     ),
+    "broken": (
+        "Something went wrong on our side; the log of the app has the details.",
+        "Có lỗi từ phía ứng dụng; chi tiết nằm trong nhật ký của ứng dụng.",
+    ),
+    "forgotten": (
+        "This page was left alone for long and the app has forgotten its search; search again.",
+        "Trang này để lâu nên ứng dụng đã quên lượt tìm; hãy tìm lại.",
+    ),
     "found": (
         "{count} of {searched} pictures · {measure}, {better} · {seconds:.0f} ms",
         "{count} trên {searched} ảnh · {measure}, {better} · {seconds:.0f} ms",

@@ -60,8 +60,11 @@ def test_a_visitor_asks_and_sees_pictures(browser: Browser, address: str, indexe
     expect(page.locator("#chat_box img")).to_be_visible(timeout=60_000)  # only then is it uploaded
     page.locator("#chat_box textarea").fill("show 2 like this")
     page.locator("#chat_box textarea").press("Enter")
+    expect(page.locator("#chat_box textarea")).to_have_value("", timeout=60_000)
+    page.locator("#chat_box textarea").fill("written while the answer comes")
     expect(page.locator("#chat")).to_contain_text("upload-1", timeout=60_000)
     expect(page.locator("#chat")).to_contain_text(re.compile(r'Found 2 pictures, best first:\s+"lion"'))
+    expect(page.locator("#chat_box textarea")).to_have_value("written while the answer comes")
     page.locator("#chat_clear").click()
     expect(page.locator("#chat")).not_to_contain_text("Found 3 pictures")
     page.close()
