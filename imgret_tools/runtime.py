@@ -118,12 +118,14 @@ class Runtime:
         return sorted((self._at(home).info() for home in homes), key=lambda info: info.name)
 
     def library(self, name: str = "default") -> Library:
-        """The library of that name, as of now.
+        """The library of that name, as of now; `default` is `Settings.library` while there is no library called so.
 
         Raises:
             NotFound: there is none; the message names those there are.
         """
         home = self._homes / folder_name(name)
+        if name == "default" and not Library.exists(home):
+            home = self._homes / folder_name(self.settings.library)
         if not Library.exists(home):
             names = [repr(info.name) for info in self.libraries()]
             there = f"there are {', '.join(names)}" if names else "there is none yet"

@@ -30,6 +30,8 @@ class Settings:
 
     data_dir: Path = field(default_factory=_default_data_dir)
     roots: tuple[Path, ...] = field(default_factory=lambda: (Path.cwd(),))
+    library: str = "default"
+    """What `default` names while no library of that name is there: in the app, the one its page opens."""
     encoder: str = "auto"
     device: str = ""
     chroma_url: str = ""

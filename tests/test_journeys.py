@@ -254,6 +254,18 @@ def strange(tmp_path: Path) -> dict[str, Path]:
     return files
 
 
+@pytest.mark.parametrize("language", ["en", "vi"])
+def test_the_chat_finds_the_pictures_of_the_library_that_is_open(page: Page, app: str, language: str) -> None:
+    asked, found = {"en": ("find 3 lions", "Found 3 pictures"), "vi": ("tìm 3 ảnh sư tử", "Tìm thấy 3 ảnh")}[language]
+    page.goto(f"{app}/?lang={language}")
+    page.wait_for_selector("#status p")
+    go_to(page, "Chat" if language == "en" else "Trò chuyện")
+    page.locator("#chat_box textarea").fill(asked)
+    page.locator("#chat_box textarea").press("Enter")
+    page.wait_for_selector("#chat .grid-container img")
+    page.get_by_text(found).wait_for()
+
+
 def test_an_upload_that_is_no_picture_is_refused_in_words(page: Page, app: str, strange: dict[str, Path]) -> None:
     for name, told in (("text.jpg", "not a picture"), ("huge.png", "megapixel")):
         page.goto(app)

@@ -246,7 +246,7 @@ def search(url: str) -> dict[str, object]:
     try:
         endpoints = client.view_api(print_info=False, return_format="dict")["named_endpoints"]
         assert set(endpoints) == {"/search_similar_image", "/compare_metrics"}, "a Space is read-only"
-        found = client.predict(text="a lion", k=3, library="demo", api_name="/search_similar_image")
+        found = client.predict(text="a lion", k=3, api_name="/search_similar_image")
         return dict(json.loads(found))
     finally:
         client.close()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from imgret_tools import ImageTools
+from imgret_tools import ImageTools, Runtime
 from imgret_tools.errors import BadInput, NotFound, PathRefused, ReadOnly
 from imgret_tools.filters import parse_where
 
@@ -120,6 +120,18 @@ def test_unknown_id_library_and_empty_query(indexed: ImageTools) -> None:
         indexed.search_similar_image(text="x" * 100_000)
     with pytest.raises(BadInput, match="whole number from 1 to 200"):
         indexed.search_similar_image(text="x", k=10**9)
+
+
+def test_default_names_the_apps_library_only_while_there_is_no_other(indexed: ImageTools, tmp_path: Path) -> None:
+    settings = replace(indexed.runtime.settings, data_dir=tmp_path, library="trip")
+    with Runtime.open(settings) as runtime:
+        with pytest.raises(NotFound, match="'default'; there is none yet"):
+            runtime.library()
+        photos = settings.roots[0] / "photos"
+        runtime.index(photos, library="trip")
+        assert ImageTools(runtime).search_similar_image(text="a lion").library == "trip"
+        runtime.index(photos)
+        assert ImageTools(runtime).search_similar_image(text="a lion").library == "default"
 
 
 def test_a_shared_app_neither_writes_nor_tells_paths(indexed: ImageTools) -> None:

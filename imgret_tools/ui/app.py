@@ -265,8 +265,8 @@ def serve(
         runtime.index(collect_demo(demo), library=DEMO, encoder="mini", progress=_told("demo library"))
         if folder is not None:
             _say(str(runtime.index(folder, library=library, encoder=encoder, progress=_told(f"{folder}"))))
-        runtime.settings = replace(settings, read_only=not writable)
         opened = library if folder or _there(runtime, library) else DEMO
+        runtime.settings = replace(settings, read_only=not writable, library=opened)
         # The first search shall not wait for the encoder.
         threading.Thread(target=runtime.encode_text, args=(runtime.library(opened), "a photo")).start()
         tools = ImageTools(runtime)
