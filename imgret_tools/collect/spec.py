@@ -20,6 +20,8 @@ Mode = Literal["browser", "html", "json"]
 Classes = Literal["term", "category"]
 Urls = dict[str, dict[str, list[str]]]
 
+_RANGES = {"parallel": (1, 16), "workers": (1, 64), "min_pixels": (0, 100_000), "near": (-1, 32), "test": (0, 100_000)}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JsonFields(Record):
@@ -83,9 +85,12 @@ class Spec(Record):
         for name, allowed in (("mode", get_args(Mode)), ("classes", get_args(Classes))):
             if getattr(self, name) not in allowed:
                 raise BadInput(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(allowed)}.")
-        for name in ("max_images", "parallel", "max_rounds", "page_step", "workers", "max_bytes", "train"):
+        for name in ("max_images", "max_rounds", "page_step", "max_bytes", "train"):
             if getattr(self, name) < 1:
                 raise BadInput(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        for name, (least, most) in _RANGES.items():  # said before the first request, not by the last step
+            if not least <= getattr(self, name) <= most:
+                raise BadInput(f"{name} is {getattr(self, name)}; it must be between {least} and {most}.")
         if self.mode == "json" and self.json is None:
             raise BadInput(
                 "mode json needs a key json that says where the URLs are, like {items: results, image: urls.full}."

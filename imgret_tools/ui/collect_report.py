@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from urllib.parse import quote
 
 from imgret_tools.collect.clean import CleanReport
 from imgret_tools.collect.crawl import CrawlReport
 from imgret_tools.collect.download import DownloadReport
 from imgret_tools.collect.split import SplitReport
-from imgret_tools.records import Failure, IndexReport
+from imgret_tools.records import Failure
 from imgret_tools.ui.texts import Language, said
 
 StepReport = CrawlReport | DownloadReport | CleanReport | SplitReport
@@ -75,24 +74,6 @@ def told(language: Language, outcome: Outcome) -> str:
     key = "collect_lies" if outcome.train else "collect_so_far"
     parts.append(f"<p>{_said(language, key)} <code>{escape(str(place))}</code></p>")
     return f"<div class='imgret-collected'>{''.join(parts)}</div>"
-
-
-def indexed(language: Language, report: IndexReport) -> str:
-    """What indexing the data set did, with the way to search it."""
-    counts = {
-        name: getattr(report, name) for name in ("added", "updated", "renamed", "unchanged", "removed", "seconds")
-    }
-    link = f"?library={quote(report.library, safe='')}&lang={language}"
-    parts = [f"<p><strong>{_said(language, 'done', failed=len(report.failed), **counts)}</strong></p>"]
-    if report.cancelled:
-        parts.append(f"<p>{_said(language, 'cancelled')}</p>")
-    if report.notice:
-        parts.append(f"<p>{escape(report.notice)}</p>")
-    parts.append(_failures(said(language, "failed_files"), report.failed))
-    if report.total:
-        text = _said(language, "collect_search", library=report.library, count=report.total)
-        parts.append(f"<p><a href='{escape(link)}'>{text}</a></p>")
-    return "".join(parts)
 
 
 def _step(language: Language, report: StepReport) -> str:

@@ -35,17 +35,7 @@ def read_spec(language: Language, text: str, form: Mapping[str, object], *, craw
     else:
         given = _fields(form)
     spec = load_spec(given if crawled else {**_NO_SEARCH, **given})
-    # Wrong numbers are said before the first request, not by the last step.
-    Manners(contact=spec.contact, delay=spec.delay)
-    for name, least, most in (
-        ("near", -1, 32),
-        ("workers", 1, 64),
-        ("min_pixels", 0, 100_000),
-        ("test", 0, 100_000),
-        ("parallel", 1, 16),
-    ):
-        if not least <= getattr(spec, name) <= most:
-            raise BadInput(f"{name} is {getattr(spec, name)}; it must be between {least} and {most}.")
+    Manners(contact=spec.contact, delay=spec.delay)  # refuses what it cannot use before the first request
     return spec
 
 

@@ -27,9 +27,10 @@ from imgret_tools.images import content_hash, find_images
 from imgret_tools.library import folder_name
 from imgret_tools.records import IndexReport, Progress
 from imgret_tools.tools import ImageTools
-from imgret_tools.ui.collect_report import Outcome, StepReport, indexed, plan, told
+from imgret_tools.ui.collect_report import Outcome, StepReport, plan, told
 from imgret_tools.ui.collect_spec import read_spec, spec_of, written
 from imgret_tools.ui.edge import Bound, shown_errors
+from imgret_tools.ui.index_tab import indexed
 from imgret_tools.ui.running import Runs
 from imgret_tools.ui.texts import Language, said
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from html import escape
+from urllib.parse import quote
 
 import gradio as gr
 
@@ -75,7 +76,7 @@ class IndexTab:
             request,
             said(language, "indexing"),
             lambda progress, cancelled: self._index(folder, files, library, encoder, progress, cancelled),
-            lambda report: _told(language, report),
+            lambda report: indexed(language, report),
         )
 
     def _index(
@@ -104,7 +105,8 @@ class IndexTab:
         )
 
 
-def _told(language: Language, report: IndexReport) -> str:
+def indexed(language: Language, report: IndexReport) -> str:
+    """What indexing did, as HTML, with the way to search it."""
     counts = {
         name: getattr(report, name) for name in ("added", "updated", "renamed", "unchanged", "removed", "seconds")
     }
@@ -118,4 +120,8 @@ def _told(language: Language, report: IndexReport) -> str:
             f"<li>{escape(failure.path)}: {escape(failure.reason)}</li>" for failure in report.failed[:_SHOWN]
         )
         parts.append(f"<p>{escape(said(language, 'failed_files'))}</p><ul class='imgret-failed'>{lines}</ul>")
+    if report.total:
+        link = f"?library={quote(report.library, safe='')}&lang={language}"
+        text = said(language, "search_indexed", library=report.library, count=report.total)
+        parts.append(f"<p><a href='{escape(link)}'>{escape(text)}</a></p>")
     return "".join(parts)

@@ -129,6 +129,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "cancelled": ("Cancelled; what was done is kept.", "Đã hủy; phần đã làm được giữ lại."),
     "failed_files": ("Files that could not be indexed", "Các tệp không lập chỉ mục được"),
+    "search_indexed": ("Search the {count} pictures of {library}", "Tìm trong {count} ảnh của {library}"),
     "compare": ("Compare", "So sánh"),
     "compare_image": ("Query picture", "Ảnh truy vấn"),
     "compare_id": ("…or an image id from a search", "…hoặc id ảnh từ một kết quả tìm"),
@@ -316,7 +317,6 @@ TEXTS: dict[str, tuple[str, str]] = {
     "collect_so_far": ("What there is so far is in", "Phần đã có nằm ở"),
     "collect_pictures": ("Some of the pictures", "Một số ảnh"),
     "collect_index": ("Index this data set", "Lập chỉ mục bộ dữ liệu này"),
-    "collect_search": ("Search the {count} pictures of {library}", "Tìm trong {count} ảnh của {library}"),
 }
 
 
