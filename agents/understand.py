@@ -14,6 +14,8 @@ from typing import Any, Literal
 from agents.grammar import FILTER, GRAMMARS, MEASURES, PATH, Grammar, Language
 
 Do = Literal["index", "search", "compare", "help", "refuse"]
+LONGEST = 2_000
+"""Characters of a plain request; the time to read one grows with its square."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,8 +87,10 @@ class _Sentence:
 
 
 def understand(text: str) -> Request:
-    """What `text` asks for; `do="refuse"` when that is nothing the tools can do."""
-    language = language_of(text)
+    """What `text` asks for; `do="refuse"` when that is nothing the tools can do, or longer than `LONGEST`."""
+    language = language_of(text[:LONGEST])
+    if len(text) > LONGEST:
+        return Request(do="refuse", language=language)
     grammar, rest = GRAMMARS[language], _Sentence(text)
     plain = fold(_bare(rest.typed))
     if not plain or re.search(grammar.help, plain):
