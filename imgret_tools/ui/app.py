@@ -48,6 +48,7 @@ def build_app(
 ) -> gr.Blocks:
     """The page on `tools`; it opens with `library`. `start_talk` begins a chat; without it there is no chat tab."""
 
+    gr.set_static_paths(tools.runtime.thumbnails.folder)  # served from there, not copied for each visitor
     names = [info.name for info in tools.runtime.libraries()]
     library = library if library in names else (names[0] if names else None)
     bound: Bound = []
@@ -165,7 +166,6 @@ def mount(
         auth=auth,
         show_error=False,  # of what nobody foresaw: Gradio shows its text as markup, and it may quote a stranger
         max_file_size=_MAX_UPLOAD,
-        allowed_paths=[str(tools.runtime.thumbnails.folder)],
         theme=_theme(),
         css=_STYLE.read_text("utf-8"),
         head=f"<script>{_SCRIPT.read_text('utf-8')}</script>",

@@ -17,11 +17,12 @@ from imgret_tools.encoders.vietnamese import translate
 from imgret_tools.errors import BadInput, ImageError, ImgretError
 from imgret_tools.export import to_csv, to_html
 from imgret_tools.filters import split_where
+from imgret_tools.images import thumbnail
 from imgret_tools.records import Entry, Hit, Measure, SearchReport, Space
 from imgret_tools.tools import ImageTools
 from imgret_tools.ui.asked import PAGE, Asked
 from imgret_tools.ui.detail import Detail
-from imgret_tools.ui.edge import Bound, PictureBox, file_for, shown_errors
+from imgret_tools.ui.edge import Bound, PictureBox, Thumbnails, file_for, shown_errors
 from imgret_tools.ui.facets import Facets
 from imgret_tools.ui.texts import Language, said
 
@@ -68,7 +69,7 @@ class SearchTab:
                     gr.HTML(_KEPT, js_on_load=_DRAW)
             with gr.Column(scale=3, min_width=320):
                 self.status = gr.HTML(elem_id="status")
-                self.hits = gr.Gallery(
+                self.hits = Thumbnails(
                     elem_id="hits",
                     columns=4,
                     object_fit="cover",
@@ -265,11 +266,11 @@ class SearchTab:
             for button, (name, content) in zip(self.files, contents.items(), strict=True)
         ]
 
-    def _thumbnail(self, hit: Hit) -> str | Image.Image:
+    def _thumbnail(self, hit: Hit) -> str:
         try:
             return str(self._tools.thumbnail(hit))
         except ImageError:  # gone since: an empty place, so that the others keep theirs
-            return Image.new("RGB", (64, 64), "#8a8f98")
+            return file_for(self.hits, "gone.jpg", thumbnail(Image.new("RGB", (64, 64), "#8a8f98")))
 
     def _status(self, language: Language, report: SearchReport) -> str:
         better = said(language, "higher" if report.measure in ("cosine", "pearson") else "lower")
