@@ -252,6 +252,7 @@ def serve(
     """
     import uvicorn
 
+    sys.setswitchinterval(0.0005)  # the encoder, many short steps, waits less for the page and the page for it
     login = _login(auth)
     demo = settings.data_dir / "demo"
     writable = allow_writes or not (read_only or share)
