@@ -47,7 +47,7 @@ TEXTS: dict[str, dict[Language, str]] = {
     "found": {"en": "Found {count} pictures, best first:", "vi": "Tìm thấy {count} ảnh, tốt nhất trước:"},
     "nothing": {"en": "Nothing was found.", "vi": "Không tìm thấy ảnh nào."},
     "indexed": {"en": "Done. {text}", "vi": "Đã xong. {text}"},
-    "compared": {"en": "The measures side by side:\n{text}", "vi": "Các độ đo bên cạnh nhau:\n{text}"},
+    "compared": {"en": "The measures compared:\n\n{text}", "vi": "So sánh các độ đo:\n\n{text}"},
     "failed": {"en": "That did not work: {text}", "vi": "Không thực hiện được: {text}"},
 }  # fmt: skip
 
@@ -129,7 +129,7 @@ def next_step(messages: Sequence[BaseMessage]) -> AIMessage:
         if not results:
             library = request.library or (found[0].get("library") if found else None)
             return _call(COMPARE, {"image": image, "k": request.k, "library": library})
-        return _told("compared", request, results[-1])
+        return _compared(request, results[-1])
     if request.same and found is None:
         return _say(request, "nothing_before")
     arguments = _search_arguments(request, image, found[0] if found else {})
@@ -172,7 +172,7 @@ def _after_search(request: Request, arguments: dict[str, Any], results: list[Too
     if last.name == INDEX:
         return _call(SEARCH, arguments)
     if last.name == COMPARE:
-        return _told("compared", request, last)
+        return _compared(request, last)
     hits = _HIT.findall(str(last.text))
     if request.then_compare and hits:
         library = arguments.get("library")
@@ -207,6 +207,14 @@ def _call(name: str, arguments: dict[str, Any]) -> AIMessage:
 
 def _say(request: Request, key: str, **facts: object) -> AIMessage:
     return AIMessage(TEXTS[key][request.language].format(**facts))
+
+
+def _compared(request: Request, result: ToolMessage) -> AIMessage:
+    """The sentences of a comparison, as a list; its table is for whoever wants all figures."""
+    if result.status == "error":
+        return _told("failed", request, result)
+    sentences = [line for line in str(result.text).splitlines() if " | " not in line]
+    return _say(request, "compared", text="\n".join(f"- {line}" for line in sentences))
 
 
 def _told(key: str, request: Request, result: ToolMessage) -> AIMessage:

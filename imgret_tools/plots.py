@@ -34,33 +34,41 @@ _BLUE = "#4575b4"
 _SIDE = 128
 
 
-def write_png(comparison: Compared, path: Path, runtime: Runtime) -> None:
-    """Draw the comparison into a PNG file of 150 dots an inch.
-
-    Raises:
-        BadInput: the file cannot be written.
-    """
+def png_of(comparison: Compared, runtime: Runtime) -> bytes:
+    """The comparison as a PNG picture of 150 dots an inch."""
     drawn = BytesIO()
     figure_of(comparison, runtime).savefig(drawn, format="png", dpi=150)
-    _write(path, drawn.getvalue())
+    return drawn.getvalue()
 
 
-def write_html(
+def page_of(
     comparison: Compared,
-    path: Path,
     runtime: Runtime,
     *,
     words: Mapping[str, str] = WORDS,
     sentence: Callable[[Note], str] = str,
     language: str = "en",
-) -> None:
-    """Write the comparison as one HTML file that loads nothing; arguments as `comparison_html.page`.
+) -> str:
+    """The comparison as a whole HTML page that loads nothing; arguments as `comparison_html.page`."""
+    return page(comparison, data_uris(comparison, runtime), words=words, sentence=sentence, language=language)
+
+
+def write_png(comparison: Compared, path: Path, runtime: Runtime) -> None:
+    """Write `png_of` into a file.
 
     Raises:
         BadInput: the file cannot be written.
     """
-    text = page(comparison, data_uris(comparison, runtime), words=words, sentence=sentence, language=language)
-    _write(path, text.encode())
+    _write(path, png_of(comparison, runtime))
+
+
+def write_html(comparison: Compared, path: Path, runtime: Runtime) -> None:
+    """Write `page_of` into a file.
+
+    Raises:
+        BadInput: the file cannot be written.
+    """
+    _write(path, page_of(comparison, runtime).encode())
 
 
 def html_of(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from PIL import Image
 
+from imgret_tools.comparison import Comparison
 from imgret_tools.errors import ImgretError
+from imgret_tools.plots import png_of
 from imgret_tools.records import SearchReport, quoted
 from imgret_tools.talk import Answered, Called, Said, Talk
 
@@ -26,6 +30,10 @@ TEXTS: dict[str, dict[Literal["en", "vi"], str]] = {
     "stop": {"en": "Stop", "vi": "Dừng"},
     "clear": {"en": "New chat", "vi": "Cuộc trò chuyện mới"},
 }
+
+
+_PAUSE = 0.1
+"""Seconds between two sights of an answer that is being written: each costs the page a drawing."""
 
 
 @dataclass
@@ -104,7 +112,7 @@ def answer(runtime: Runtime, now: Conversation, message: dict[str, object]) -> I
     yield now.shown
     calls: dict[str, gr.ChatMessage] = {}
     speaking: gr.ChatMessage | None = None
-    spoken = ""
+    spoken, shown_at = "", 0.0
     try:
         for event in now.talk.ask(text, picture):
             match event:
@@ -114,6 +122,8 @@ def answer(runtime: Runtime, now: Conversation, message: dict[str, object]) -> I
                         now.shown.append(speaking)
                     spoken += piece
                     speaking.content = harmless(spoken)
+                    if time.monotonic() < shown_at + _PAUSE:
+                        continue
                 case Called(id, name, arguments):
                     speaking = None
                     title = (
@@ -125,9 +135,12 @@ def answer(runtime: Runtime, now: Conversation, message: dict[str, object]) -> I
                     now.shown.append(calls[id])
                 case Answered():
                     _finish(calls, event)
-                    if pictures := _gallery(runtime, event):
+                    yield now.shown
+                    if pictures := _pictures(runtime, event):
                         now.shown.append(gr.ChatMessage(role="assistant", content=pictures))
             yield now.shown
+            shown_at = time.monotonic()
+        yield now.shown
     except ImgretError as error:
         now.shown.append(gr.ChatMessage(role="assistant", content=str(error)))
         yield now.shown
@@ -146,10 +159,16 @@ def _finish(calls: dict[str, gr.ChatMessage], event: Answered) -> None:
         message.metadata = {"title": message.metadata.get("title", event.name), "status": "done"}
 
 
-def _gallery(runtime: Runtime, event: Answered) -> gr.Gallery | None:
-    """Thumbnails of a search's hits with rank and label, opened here so that no folder of pictures is served."""
+def _pictures(runtime: Runtime, event: Answered) -> gr.Gallery | gr.Image | None:
+    """What a tool found, to look at, opened here so that no folder of pictures is served.
+
+    Of a search the hits' thumbnails with rank and label, of a comparison its figure.
+    """
     import gradio as gr
 
+    if isinstance(event.report, Comparison):
+        with Image.open(BytesIO(png_of(event.report, runtime))) as figure:
+            return gr.Image(figure.copy(), show_label=False, buttons=[])
     if not isinstance(event.report, SearchReport):
         return None
     library = runtime.library(event.report.library)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
@@ -12,7 +11,7 @@ import orjson
 
 from imgret_tools.comparison import Comparison, QuerySetComparison, telling
 from imgret_tools.errors import BadInput
-from imgret_tools.plots import Compared, html_of, write_html, write_png
+from imgret_tools.plots import Compared, html_of, page_of, png_of
 from imgret_tools.records import Entry, Progress, Space
 from imgret_tools.runtime import Query
 from imgret_tools.tools import ImageTools
@@ -20,8 +19,6 @@ from imgret_tools.ui.compare_texts import sentence, words
 from imgret_tools.ui.edge import Bound, PictureBox, file_for, shown_errors
 from imgret_tools.ui.texts import Language, said
 from imgret_tools.ui.why import why_match
-
-_NAMES = {"PNG": "comparison.png", "HTML": "comparison.html", "JSON": "comparison.json"}
 
 
 class CompareTab:
@@ -52,7 +49,7 @@ class CompareTab:
             with gr.Row():
                 self.files = [
                     gr.DownloadButton(kind, size="sm", elem_id=f"compare_{kind.lower()}", interactive=False)
-                    for kind in _NAMES
+                    for kind in ("PNG", "HTML", "JSON")
                 ]
         self.compared = gr.State(None)
         self.bound: Bound = [
@@ -140,22 +137,17 @@ class CompareTab:
         if compared is None:
             return [gr.skip() for _ in self.files]
         runtime = self._tools.runtime
-        offered: list[object] = []
-        with tempfile.TemporaryDirectory() as scratch, shown_errors():
-            folder = Path(scratch)
-            write_png(compared, folder / _NAMES["PNG"], runtime)
-            write_html(
-                compared,
-                folder / _NAMES["HTML"],
-                runtime,
-                words=words(language),
-                sentence=sentence(language),
-                language=language,
-            )
-            (folder / _NAMES["JSON"]).write_bytes(orjson.dumps(compared.to_dict(), option=orjson.OPT_INDENT_2))
-            for button, name in zip(self.files, _NAMES.values(), strict=True):
-                offered.append(gr.update(value=file_for(button, name, (folder / name).read_bytes()), interactive=True))
-        return offered
+        with shown_errors():
+            page = page_of(compared, runtime, words=words(language), sentence=sentence(language), language=language)
+            contents = {
+                "comparison.png": png_of(compared, runtime),
+                "comparison.html": page.encode(),
+                "comparison.json": orjson.dumps(compared.to_dict(), option=orjson.OPT_INDENT_2),
+            }
+        return [
+            gr.update(value=file_for(button, name, content), interactive=True)
+            for button, (name, content) in zip(self.files, contents.items(), strict=True)
+        ]
 
 
 def _single(compared: Compared | None) -> Comparison | None:
