@@ -52,10 +52,35 @@ def mapped(page: Page) -> None:
     page.wait_for_selector(".imgret-point img")
 
 
+def compared(page: Page) -> None:
+    """The first hit under every measure."""
+    searched(page)
+    page.locator("#hits .grid-container button").first.click()
+    page.locator("#compare_this").click()
+    page.wait_for_selector("#comparison td.hit img")
+    page.evaluate("document.querySelector('#comparison').scrollIntoView()")
+
+
+def asked(page: Page) -> None:
+    """Two requests to the chat."""
+    page.wait_for_selector("#status p")
+    page.get_by_role("tab", name="Chat").click()
+    for text, answered in (
+        ("find 4 big cats", "#chat .grid-container img"),
+        ("more like the second one", "#chat li >> nth=7"),
+    ):
+        page.locator("#chat_box textarea").fill(text)
+        page.locator("#chat_box textarea").press("Enter")
+        page.wait_for_selector(answered)
+        page.wait_for_timeout(1500)
+
+
 SHOTS = {
     "search": (DESKTOP, "?text=a+cheetah", searched),
     "hit": (DESKTOP, "?text=a+cheetah", hit),
+    "compare": (DESKTOP, "?text=a+cheetah", compared),
     "map": (DESKTOP, "", mapped),
+    "chat": (DESKTOP, "", asked),
     "phone": (PHONE, "?text=con+m%C3%A8o&k=6", scrolled),
 }
 
