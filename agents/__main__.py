@@ -10,7 +10,7 @@ from agents.chat import Chat
 from agents.models import make_model
 from imgret_tools import ImageTools, ImgretError, Runtime, Settings
 from imgret_tools.records import quoted
-from imgret_tools.talk import Answered, Called, Said
+from imgret_tools.talk import Answered, Called, Said, Working
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,7 +60,12 @@ def answer(chat: Chat, question: str) -> None:
             case Called(_, name, arguments):
                 given = ", ".join(f"{key}={quoted(str(value), 80)}" for key, value in arguments.items())
                 print(f"[{name}({given})]", file=sys.stderr, flush=True)
+            case Working(_, at):
+                if sys.stderr.isatty():
+                    print(f"\r\x1b[K[{at.stage}: {at.done} of {at.total}]", end="", file=sys.stderr, flush=True)
             case Answered(_, _, text, _, failed):
+                if sys.stderr.isatty():
+                    print("\r\x1b[K", end="", file=sys.stderr)
                 print(f"[{'refused: ' if failed else ''}{text.splitlines()[0]}]", file=sys.stderr, flush=True)
     print()
 

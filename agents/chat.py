@@ -3,31 +3,45 @@
     for event in Chat(tools, make_model()).ask("find red apples"):
         ...
 
-A turn streams `Said`, `Called` and `Answered` events. It ends when the model calls no more tools, after `max_calls`, or
+A turn streams `Said`, `Called`, `Working` and `Answered` events. It ends when the model calls no more tools, after `max_calls`, or
 when it is cancelled; the talk keeps what fits in `CONTEXT` characters, whole turns, the newest last.
 """
 
 from __future__ import annotations
 
 import json
+import queue
+import threading
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    HumanMessage,
+    SystemMessage,
+    ToolCall,
+    ToolMessage,
+)
+from langchain_core.tools import BaseTool
 from PIL import Image
 
 from agents.models import ModelError
 from imgret_tools.errors import BadInput
 from imgret_tools.images import open_picture
 from imgret_tools.langchain import as_langchain_tools
-from imgret_tools.records import Entry
-from imgret_tools.talk import Answered, Called, Event, Said
+from imgret_tools.records import Entry, IndexReport, Progress
+from imgret_tools.talk import Answered, Called, Event, Said, Working
 from imgret_tools.tools import ImageTools
 
 CONTEXT = 40_000
 """Characters of the talk that a model is sent, about 10,000 tokens."""
 MAX_CALLS = 12
+_STOPPED = " ⏹ Stopped."
 SYSTEM = """You help people search their own pictures with the tools you are given.
 Answer briefly, in the language of the question.
 Call the tools instead of guessing; never make up ids, paths or results.
@@ -39,11 +53,22 @@ The user sees the pictures beside your answer: don't list paths."""
 
 
 class ChatTools(ImageTools):
-    """The tools with a talk's own uploads, named `upload-1` and so on; no path of the server is spoken of."""
+    """The tools with a talk's own uploads, named `upload-1` and so on; no path of the server is spoken of.
+
+    Attributes:
+        progress: told how far indexing has come.
+        cancelled: asked whether to end indexing early.
+    """
 
     def __init__(self, tools: ImageTools) -> None:
         super().__init__(tools.runtime)
         self._uploads: dict[str, Image.Image] = {}
+        self.progress: Callable[[Progress], None] = lambda state: None
+        self.cancelled: Callable[[], bool] = lambda: False
+
+    def index(self, folder: str, **given: Any) -> IndexReport:
+        """As ever, under the talk's own `progress` and `cancelled`."""
+        return super().index(folder, **given | {"progress": self.progress, "cancelled": self.cancelled})
 
     def add(self, picture: Path) -> str:
         """Take in an uploaded picture; the name that `image` takes.
@@ -103,13 +128,13 @@ class Chat:
         finished = False
         try:
             while True:
-                answer = yield from self._say()
+                answer = yield from self._say(cancelled)
                 self.messages.append(answer)
                 if not answer.tool_calls and not answer.invalid_tool_calls:
                     break
                 calls += yield from self._use(answer, self._max_calls - calls, cancelled)
                 if cancelled() or calls >= self._max_calls:
-                    why = "Stopped." if cancelled() else f"Stopped after {calls} tool calls; ask on to continue."
+                    why = _STOPPED.strip() if cancelled() else f"Stopped after {calls} tool calls; ask on to continue."
                     self.messages.append(AIMessage(why))
                     yield Said(why)
                     break
@@ -118,13 +143,16 @@ class Chat:
             if not finished:
                 del self.messages[before:]
 
-    def _say(self) -> Generator[Event, None, AIMessage]:
+    def _say(self, cancelled: Callable[[], bool]) -> Generator[Event, None, AIMessage]:
         whole: AIMessageChunk | None = None
         try:
             for chunk in self._model.stream([SystemMessage(SYSTEM), *within(self.messages, CONTEXT)]):
                 whole = chunk if whole is None else whole + chunk  # type: ignore[assignment]
                 if text := chunk.text:
                     yield Said(str(text))
+                if whole is not None and cancelled():
+                    yield Said(_STOPPED)
+                    return AIMessage(f"{whole.text}{_STOPPED}")
         except Exception as error:  # providers raise errors of their own, whose texts may quote parts of a key
             status = getattr(error, "status_code", None)
             shown = type(error).__name__ + (f", status {status}" if status else "")
@@ -158,7 +186,7 @@ class Chat:
                     f"There is no tool {name!r}; there are {known}.", tool_call_id=id_, status="error"
                 )
             else:
-                message = self._by_name[name].invoke({**call, "id": id_, "type": "tool_call"})
+                message = yield from self._invoke(self._by_name[name], {**call, "id": id_}, cancelled)
             used += 1
             self.messages.append(message)
             yield Answered(id_, name, str(message.text), message.artifact, message.status == "error")
@@ -168,6 +196,23 @@ class Chat:
             self.messages.append(ToolMessage(told, tool_call_id=broken["id"] or "", status="error"))
             yield Answered(broken["id"] or "", broken["name"] or "", told, None, True)
         return used
+
+    def _invoke(
+        self, tool: BaseTool, call: ToolCall, cancelled: Callable[[], bool]
+    ) -> Generator[Event, None, ToolMessage]:
+        """The tool's answer, and until it comes how far the tool is; whoever stops listening ends it early."""
+        states: queue.SimpleQueue[Progress | Future[ToolMessage]] = queue.SimpleQueue()
+        left = threading.Event()
+        self.tools.progress, self.tools.cancelled = states.put, lambda: left.is_set() or cancelled()
+        with ThreadPoolExecutor(1) as pool:
+            try:
+                pool.submit(tool.invoke, {**call, "type": "tool_call"}).add_done_callback(states.put)
+                while isinstance(state := states.get(), Progress):
+                    if states.empty():  # who is slow to look skips to the newest
+                        yield Working(str(call["id"]), state)
+                return state.result()
+            finally:
+                left.set()
 
 
 def within(messages: list[BaseMessage], limit: int) -> list[BaseMessage]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from imgret_tools.comparison import Comparison
-from imgret_tools.records import IndexReport, SearchReport
+from imgret_tools.records import IndexReport, Progress, SearchReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,14 @@ class Called:
 
 
 @dataclass(frozen=True, slots=True)
+class Working:
+    """How far a tool call has come."""
+
+    id: str
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
 class Answered:
     """What a tool call came to: the text the model reads, and the record unless it failed."""
 
@@ -38,11 +46,14 @@ class Answered:
     failed: bool
 
 
-Event = Said | Called | Answered
+Event = Said | Called | Working | Answered
 
 
 class Talk(Protocol):
     """One conversation."""
 
-    def ask(self, text: str, picture: Path | None = None) -> Iterator[Event]:
-        """One turn, event by event; a turn that fails or is left early leaves the talk as it was."""
+    def ask(self, text: str, picture: Path | None = None, *, cancelled: Callable[[], bool] = ...) -> Iterator[Event]:
+        """One turn, event by event; a turn that fails or is left early leaves the talk as it was.
+
+        `cancelled` is asked between calls and during long ones, which keep what they have done.
+        """

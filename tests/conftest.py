@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
+from PIL import Image
 
 from imgret_tools import ImageTools, Runtime, Settings
 
@@ -56,6 +57,15 @@ def copy_photos(folder: Path) -> Path:
         for name in names:
             shutil.copyfile(photo(name), folder / label / Path(name).name)
     return folder
+
+
+def multiply(photos: Path, times: int) -> None:
+    """`times` more of each photo in a folder, all different, so that indexing them takes a while."""
+    for path in sorted(photos.rglob("*.*")):
+        with Image.open(path) as picture:
+            small = picture.convert("RGB").resize((200, 200))
+        for number in range(times):
+            small.crop((0, 0, 199 - number, 200)).save(path.with_name(f"{path.stem}-{number}.jpg"))
 
 
 @pytest.fixture(autouse=True)

@@ -91,7 +91,8 @@ def build_app(
                     return [gr.update(choices=found) for _ in range(3)]
 
                 listed = [search.library, compare.library, around.library]
-                for event in (index.finished, collect.finished):
+                talked = [chat.finished] if start_talk is not None else []
+                for event in (index.finished, collect.finished, *talked):
                     event.then(refresh, None, listed, api_visibility="private")
         compare.on(
             search.detail.compare.click(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from imgret_tools.comparison import Comparison
 from imgret_tools.errors import ImgretError
 from imgret_tools.plots import png_of
 from imgret_tools.records import SearchReport, quoted
-from imgret_tools.talk import Answered, Called, Said, Talk
+from imgret_tools.talk import Answered, Called, Said, Talk, Working
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -42,15 +43,17 @@ class Conversation:
 
     talk: Talk
     shown: list[gr.ChatMessage] = field(default_factory=list)
+    stop: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass(frozen=True, slots=True)
 class ChatTab:
-    """Components whose texts follow the page's language."""
+    """Components whose texts follow the page's language, and the event after an answer, for what shows the libraries."""
 
     box: gr.MultimodalTextbox
     stop: gr.Button
     clear: gr.Button
+    finished: gr.events.Dependency
 
 
 def chat_tab(runtime: Runtime, start: Callable[[], Talk], *, language: Literal["en", "vi"] = "en") -> ChatTab:
@@ -90,9 +93,26 @@ def chat_tab(runtime: Runtime, start: Callable[[], Talk], *, language: Literal["
         api_visibility="private",
         concurrency_limit=4,
     )
-    stop.click(None, cancels=[asked], api_visibility="private")
-    clear.click(lambda: ([], None), None, [chatbot, conversation], cancels=[asked], api_visibility="private")
-    return ChatTab(box, stop, clear)
+
+    def stopped(now: Conversation | None) -> None:
+        if now is not None:
+            now.stop.set()
+
+    def cleared(now: Conversation | None) -> tuple[list[gr.ChatMessage], None]:
+        stopped(now)
+        return [], None
+
+    # A turn that is stopped ends by itself, says so, and keeps what a long call has done.
+    stop.click(stopped, conversation, None, api_visibility="private", queue=False)
+    gr.on(
+        [clear.click, chatbot.clear],
+        cleared,
+        conversation,
+        [chatbot, conversation],
+        cancels=[asked],
+        api_visibility="private",
+    )
+    return ChatTab(box, stop, clear, asked)
 
 
 def answer(runtime: Runtime, now: Conversation, message: dict[str, object]) -> Iterator[list[gr.ChatMessage]]:
@@ -110,12 +130,18 @@ def answer(runtime: Runtime, now: Conversation, message: dict[str, object]) -> I
     if text:
         now.shown.append(gr.ChatMessage(role="user", content=text))
     yield now.shown
+    stop = now.stop = threading.Event()
     calls: dict[str, gr.ChatMessage] = {}
     speaking: gr.ChatMessage | None = None
     spoken, shown_at = "", 0.0
     try:
-        for event in now.talk.ask(text, picture):
+        for event in now.talk.ask(text, picture, cancelled=stop.is_set):
             match event:
+                case Working(id, at):
+                    left = "" if at.seconds_left is None else f" · {at.seconds_left:.0f} s"
+                    calls[id].content = f"{at.stage}: {at.done} / {at.total} · {at.rate:.0f}/s{left}"
+                    if time.monotonic() < shown_at + _PAUSE:
+                        continue
                 case Said(piece):
                     if speaking is None:
                         speaking, spoken = gr.ChatMessage(role="assistant", content=""), ""

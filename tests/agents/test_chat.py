@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import multiply
 from langchain.agents import create_agent
 
 from agents.__main__ import main
@@ -18,7 +19,7 @@ from imgret_tools import ImageTools, Runtime
 from imgret_tools.errors import ImageError
 from imgret_tools.langchain import as_langchain_tools
 from imgret_tools.records import SearchReport
-from imgret_tools.talk import Answered, Called, Said
+from imgret_tools.talk import Answered, Called, Said, Working
 
 
 def turn(chat: Chat, text: str, picture: Path | None = None) -> tuple[str, list[Called], list[Answered]]:
@@ -53,6 +54,29 @@ def test_a_talk_remembers_what_was_found(chat: Chat) -> None:
     assert more[0].arguments == called[0].arguments | {"offset": 1}
     _, called, _ = turn(chat, "so sánh các độ đo cho #1")
     assert called[0].name == "compare_metrics"
+
+
+def test_indexing_tells_how_far_it_is_and_who_leaves_keeps_what_is_done(
+    runtime: Runtime, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photos.parent)
+    multiply(photos, 6)
+    chat = Chat(ImageTools(runtime), OfflineModel())
+    turn_left = chat.ask("index the folder photos")
+    working = next(event for event in turn_left if isinstance(event, Working))
+    assert working.progress.total > working.progress.done
+    turn_left.close()
+    assert chat.messages == []
+    assert len(runtime.library().snapshot) < working.progress.total
+    stopping: list[object] = []
+    for event in chat.ask("index the folder photos", cancelled=lambda: bool(stopping)):
+        if isinstance(event, Working):
+            stopping.append(event)
+    kept = len(runtime.library().snapshot)
+    said, _, indexed = turn(chat, "index the folder photos")
+    assert not indexed[0].failed
+    assert f"unchanged {kept}" in said
+    assert len(runtime.library().snapshot) == working.progress.total > kept
 
 
 def test_one_sentence_can_need_several_tools(runtime: Runtime, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,26 +5,30 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from conftest import multiply
 
 from agents.chat import Chat
 from agents.offline import OfflineModel
-from imgret_tools import ImageTools
+from imgret_tools import ImageTools, Runtime
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 
-@pytest.fixture
-def address(indexed: ImageTools) -> Iterator[str]:
+@contextmanager
+def chatting(tools: ImageTools) -> Iterator[str]:
+    """The address of a page with the chat alone."""
     import gradio as gr
 
     from imgret_tools.ui.chat_tab import chat_tab
 
     with gr.Blocks(analytics_enabled=False) as demo:
-        chat_tab(indexed.runtime, lambda: Chat(indexed, OfflineModel()))
+        chat_tab(tools.runtime, lambda: Chat(tools, OfflineModel()))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -33,6 +37,12 @@ def address(indexed: ImageTools) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         demo.close()
+
+
+@pytest.fixture
+def address(indexed: ImageTools) -> Iterator[str]:
+    with chatting(indexed) as found:
+        yield found
 
 
 def test_a_file_name_cannot_make_the_page_fetch_anything() -> None:
@@ -73,3 +83,29 @@ def test_a_visitor_asks_and_sees_pictures(browser: Browser, address: str, indexe
     page.locator("#chat_clear").click()
     expect(page.locator("#chat")).not_to_contain_text("Found 3 pictures")
     page.close()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+def test_stop_ends_indexing_and_keeps_what_is_done(browser: Browser, runtime: Runtime, photos: Path) -> None:
+    from playwright.sync_api import expect
+
+    multiply(photos, 20)
+    total = len(list(photos.rglob("*.*")))
+    with chatting(ImageTools(runtime)) as address:
+        page = browser.new_page()
+        page.goto(address)
+        page.locator("#chat_box textarea").fill(f"index {photos}")
+        page.keyboard.press("Enter")
+        expect(page.locator("#chat")).to_contain_text(re.compile(rf"[1-9]\d* / {total} · "), timeout=60_000)
+        page.locator("#chat_stop").click()
+        page.locator("#chat_box textarea").fill("find 2 lions")  # sent at once, answered in its turn
+        page.locator("#chat_box textarea").press("Enter")
+        expect(page.locator("#chat")).to_contain_text("Found 2 pictures", timeout=60_000)
+        expect(page.locator("#chat")).to_contain_text("⏹ Stopped.")
+        page.get_by_role("button", name="Clear").first.click()
+        page.locator("#chat_box textarea").fill("find 1 cat")
+        page.locator("#chat_box textarea").press("Enter")
+        expect(page.locator("#chat")).to_contain_text("Found 1 pictures", timeout=60_000)
+        expect(page.locator("#chat")).not_to_contain_text("Found 2 pictures")
+        page.close()
+    assert 0 < len(runtime.library().snapshot) < total

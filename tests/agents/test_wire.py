@@ -172,6 +172,20 @@ def test_cancelling_ends_the_turn_before_the_next_call(indexed: ImageTools, prot
 
 
 @BOTH
+def test_cancelling_ends_an_answer_between_two_words(indexed: ImageTools, protocol: str) -> None:
+    with provider(protocol, lambda asked: "Here it is.") as server:
+        chat = Chat(indexed, model(protocol, server))
+        seen: list[object] = []
+        for event in chat.ask("go", cancelled=lambda: bool(seen)):
+            seen.append(event)
+        said = "".join(event.text for event in seen if isinstance(event, Said))
+        assert said.endswith("⏹ Stopped.")
+        assert not said.startswith("Here it is.")
+        assert str(chat.messages[-1].text) == said
+        list(chat.ask("and again"))  # the talk is still one that a provider takes
+
+
+@BOTH
 def test_a_wrong_key_is_told_without_the_key_and_the_talk_goes_on(indexed: ImageTools, protocol: str) -> None:
     with provider(protocol, steps("Hello.")) as server:
         chat = Chat(indexed, model(protocol, server, key="sk-wrong-key-987654"))

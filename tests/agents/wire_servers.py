@@ -208,9 +208,10 @@ def provider(protocol: str, script: Script) -> Iterator[Provider]:
             self.send_header("Content-Type", kind)
             self.send_header("Connection", "close")
             self.end_headers()
-            for line in lines:
-                self.wfile.write(line.encode())
-                self.wfile.flush()
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # who stops listening may
+                for line in lines:
+                    self.wfile.write(line.encode())
+                    self.wfile.flush()
             self.close_connection = True
 
         def log_message(self, format: str, *args: Any) -> None:
