@@ -87,9 +87,14 @@ def test_from_a_folder_to_a_link_and_files(
     page.wait_for_selector("#report .imgret-failed")
     assert "12" in page.locator("#report strong").inner_text()
 
-    go_to(page, tabs["search"])
-    page.locator("#library input").click()
-    page.get_by_role("option", name=library, exact=True).click()
+    if size == "phone":
+        page.locator("#report a").click()
+        page.wait_for_url(re.compile("library="))
+        page.wait_for_function("name => document.querySelector('#library input')?.value === name", arg=library)
+    else:
+        go_to(page, tabs["search"])
+        page.locator("#library input").click()
+        page.get_by_role("option", name=library, exact=True).click()
     page.locator(field(page, "query_text")).fill(words)
     page.locator("#search").click()
     wait_for_captions(page, {"rocket", "tower", "motorcycle", "cat", "cheetah", "coffee", "lion", "people"})

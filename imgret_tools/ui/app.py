@@ -74,6 +74,7 @@ def build_app(
             with gr.Tab(elem_id="map_tab") as tab:
                 around = MapTab(tools, language, names, library or "")
                 bound += [(tab, {"label": "map_tab"}), *around.bound]
+            libraries = [compare.library, around.library, search.library]
             if start_talk is not None:
                 with gr.Tab(elem_id="chat_tab") as tab:
                     chat = chat_tab(tools.runtime, start_talk)
@@ -88,12 +89,11 @@ def build_app(
 
                 def refresh() -> list[object]:
                     found = [info.name for info in tools.runtime.libraries()]
-                    return [gr.update(choices=found) for _ in range(3)]
+                    return [gr.update(choices=found) for _ in libraries]
 
-                listed = [search.library, compare.library, around.library]
                 talked = [chat.finished] if start_talk is not None else []
                 for event in (index.finished, collect.finished, *talked):
-                    event.then(refresh, None, listed, api_visibility="private")
+                    event.then(refresh, None, libraries, api_visibility="private")
         compare.on(
             search.detail.compare.click(
                 lambda asked, chosen: [
@@ -128,13 +128,17 @@ def build_app(
         def begin(request: gr.Request) -> list[object]:
             parameters = dict(request.query_params)
             chosen = language_of(parameters.get("lang"), request.headers.get("accept-language"))
-            asked = Asked.of_link(parameters, library or "")
-            return [*speak(chosen), chosen, *search.shown(asked, library or ""), *search.opened(chosen, asked)]
+            there, named = [info.name for info in tools.runtime.libraries()], parameters.get("library")
+            opened = named if named in there else library or ""
+            asked = Asked.of_link(parameters, opened)
+            listed = [gr.update(choices=there, value=opened or None) for _ in libraries]
+            opening = [*search.shown(asked, opened), *search.opened(chosen, asked)]
+            return [*speak(chosen), chosen, *listed, *opening]
 
         said_to = [language, title, *components, *([chat.box, chat.stop, chat.clear] if start_talk is not None else [])]
-        page.load(begin, None, [*said_to, spoken_in, *search.queries, *search.outputs], api_visibility="private").then(
-            None, spoken_in, None, js=_SET_LANGUAGE
-        )
+        page.load(
+            begin, None, [*said_to, spoken_in, *libraries, *search.queries, *search.outputs], api_visibility="private"
+        ).then(None, spoken_in, None, js=_SET_LANGUAGE)
         spoken_in.input(speak, spoken_in, said_to, api_visibility="private").then(
             None, spoken_in, None, js=_SET_LANGUAGE
         )

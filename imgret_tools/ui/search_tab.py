@@ -114,7 +114,7 @@ class SearchTab:
             (self.downloads, {"label": "download"}),
             *self.detail.bound,
         ]
-        self.queries = [self.library, self.text, self.url, self.not_text, self.k, self.measure, self.space,
+        self.queries = [self.text, self.url, self.not_text, self.k, self.measure, self.space,
                         self.closeness, *self.facets.inputs]  # fmt: skip
         self.outputs = [self.status, self.hits, self.asked, self.report, self.told, self.previous, self.next,
                         self.detail.panel]  # fmt: skip
@@ -149,16 +149,13 @@ class SearchTab:
         self.downloads.expand(self._written, self.report, self.files, **private)
 
     def shown(self, asked: Asked | None, library: str) -> list[object]:
-        """Updates of `queries` for the search that a link holds; its filters all stand in the line typed."""
-        known = any(asked is not None and info.name == asked.library for info in self._tools.runtime.libraries())
-        chosen = gr.update(value=asked.library if asked and known else library or None)
-        choices = self.facets.choices(asked.library if asked else library)
+        """Updates of `queries` for the search that a link holds, in `library`; its filters all stand in the line typed."""
+        choices = self.facets.choices(library)
         if asked is None:
-            return [chosen, *_unchanged(7), *choices, gr.skip()]
+            return [*_unchanged(7), *choices, gr.skip()]
         url = asked.image if asked.image.startswith("http") else ""
         return [
-            chosen, asked.text, url, asked.not_text, asked.k, asked.measure, asked.space,
-            asked.closeness, *choices, asked.where,
+            asked.text, url, asked.not_text, asked.k, asked.measure, asked.space, asked.closeness, *choices, asked.where,
         ]  # fmt: skip
 
     def opened(self, language: Language, asked: Asked | None) -> list[object]:
