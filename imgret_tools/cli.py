@@ -178,7 +178,7 @@ def search(
             if csv:
                 _write(csv, export.to_csv(report))
             if html:
-                _write(html, export.to_html(report, tools.thumbnail))
+                _write(html, export.to_html(report, tools.runtime))
     _print(report, as_json)
 
 

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from html import escape
 from pathlib import Path
 
-from imgret_tools.errors import ImageError
+from imgret_tools.errors import ImgretError
 from imgret_tools.records import Hit, SearchReport
+from imgret_tools.runtime import Runtime
 
 COLUMNS = ("rank", "id", "label", "score", "value", "path", "width", "height", "bytes", "taken", "camera")
 
@@ -43,28 +44,24 @@ def _inert(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value[:1] in "=+@\t\r" and value else value
 
 
-def to_html(report: SearchReport, thumbnail: Callable[[Hit], Path]) -> str:
-    """One HTML document that loads nothing: the hits with their thumbnails inside.
-
-    Args:
-        report: what was found.
-        thumbnail: gives the thumbnail file (JPEG) of a hit; may raise ImageError for a picture that is gone.
-    """
+def to_html(report: SearchReport, runtime: Runtime) -> str:
+    """One HTML document that loads nothing: the hits with their thumbnails inside."""
+    library = runtime.library(report.library)
     asked = ", ".join(f"{name} “{value}”" for name, value in report.query.items() if value is not None)
     facts = f"{report.searched} images in library {report.library}, {report.measure} on {report.space}, encoder {report.encoder}"
     return _PAGE.format(
         title=escape(f"Images for {asked}"),
         facts=escape(facts),
-        hits="".join(_item(hit, thumbnail) for hit in report.hits),
+        hits="".join(_item(hit, lambda id_: runtime.thumbnail(library.entry(id_))) for hit in report.hits),
     )
 
 
-def _item(hit: Hit, thumbnail: Callable[[Hit], Path]) -> str:
+def _item(hit: Hit, thumbnail: Callable[[str], Path]) -> str:
     name = escape(Path(hit.path).name)
     try:
-        data = base64.b64encode(thumbnail(hit).read_bytes()).decode("ascii")
+        data = base64.b64encode(thumbnail(hit.id).read_bytes()).decode("ascii")
         picture = f'<img src="data:image/jpeg;base64,{data}" alt="{name}">'
-    except (ImageError, OSError):
+    except (ImgretError, OSError):  # gone since
         picture = f'<img alt="{name} (picture is gone)">'
     label = f"<strong>{escape(hit.label)}</strong> " if hit.label else ""
     return f"<li>{picture}{hit.rank}. {label}{hit.value:.4g}<small>{name}<br>{escape(hit.id)}</small></li>"

@@ -174,14 +174,6 @@ class ImageTools:
             return hit
         return replace(hit, path=Path(hit.path).name, metadata={**hit.metadata, "folder": None})
 
-    def thumbnail(self, hit: Hit) -> Path:
-        """The thumbnail file of a hit.
-
-        Raises:
-            ImageError: it is missing and the picture cannot be opened any more.
-        """
-        return self.runtime.thumbnails.get(str(hit.metadata["sha256"]), Path(hit.path), "")
-
     def label(self, id_: str, label: str, *, library: str = "default") -> Entry:
         """Label an indexed picture by hand; an empty label goes back to its folder's name."""
         if self.runtime.settings.read_only:

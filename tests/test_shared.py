@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,6 +73,30 @@ def test_a_visitor_searches_but_writes_nothing_and_learns_no_path(browser: Brows
     page.keyboard.press("Escape")
     page.locator("#filters button").first.click()
     assert not page.locator("#in_folder").is_visible()
+    context.close()
+
+
+def test_a_picture_that_is_gone_leaves_its_place_and_says_so(browser: Browser, shared: tuple[str, Path]) -> None:
+    address, folder = shared
+    context = browser.new_context(locale="en-GB")
+    page = context.new_page()
+    page.goto(address)
+    page.get_by_label("username").fill("ann")
+    page.get_by_label("password").fill("s3cret")
+    page.get_by_role("button", name="Login").click()
+    page.wait_for_selector("#status p")
+    next((folder / "data" / "demo").rglob("lion.jpg")).unlink()
+    shutil.rmtree(folder / "data" / "thumbnails")
+    page.goto(f"{address}/?text=a+lion&k=3")
+    page.wait_for_selector("#hits img")
+    page.wait_for_function("[...document.querySelectorAll('#hits img')].every(one => one.naturalWidth)")
+    assert page.locator("#hits img[src^='data:']").count() == 1
+    page.locator("#hits .grid-container button").first.click()
+    page.locator("#full_picture [role=alert]").wait_for()
+    told = page.locator("#detail").inner_text()
+    assert "cannot be opened any more" in told
+    assert "lion.jpg" in told
+    assert str(folder) not in told
     context.close()
 
 

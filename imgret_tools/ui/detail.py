@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from imgret_tools.chance import Chance
-from imgret_tools.errors import BadInput, NotFound
+from imgret_tools.errors import BadInput, ImageError, NotFound
 from imgret_tools.images import thumbnail
 from imgret_tools.labelling import suggest_labels
 from imgret_tools.records import Hit, SearchReport
@@ -93,13 +93,16 @@ class Detail:
         ]
 
     def _opened(self, language: Language, report: SearchReport, hit: Hit) -> str:
-        """The whole picture at most `_SIDE` wide and high, its thumbnail where it cannot be opened any more."""
+        """The whole picture at most `_SIDE` wide and high; where it cannot be opened any more its thumbnail, or that."""
         runtime = self._tools.runtime
         entry = runtime.library(report.library).entry(hit.id)
         try:
-            data = thumbnail(runtime.open_query(entry, _SIDE // 2), _SIDE)
-        except (NotFound, BadInput):
-            data = runtime.thumbnail(entry).read_bytes()
+            try:
+                data = thumbnail(runtime.open_query(entry, _SIDE // 2), _SIDE)
+            except (NotFound, BadInput):
+                data = runtime.thumbnail(entry).read_bytes()
+        except (ImageError, OSError) as error:
+            return f"<p role='alert'>{escape(said(language, 'gone', reason=error))}</p>"
         return (
             f'<button aria-label="{escape(said(language, "full_screen"))}"><img alt="{escape(hit.label or hit.id)}" '
             f'src="data:image/jpeg;base64,{base64.b64encode(data).decode("ascii")}"></button>'

@@ -7,13 +7,14 @@ import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from html import escape
+from pathlib import Path
 from typing import Any, ClassVar, get_type_hints
+from urllib.parse import quote
 
 import gradio as gr
 import orjson
 from gradio import component_meta
 from gradio.components import Component
-from gradio.components.gallery import GalleryData, GalleryImage
 from gradio.data_classes import ImageData
 from gradio.processing_utils import save_bytes_to_cache
 
@@ -46,7 +47,7 @@ with _without_stubs():
             return payload.path if payload else None
 
     class Thumbnails(gr.Gallery):
-        """A gallery of files with captions, updated in a fraction of the time."""
+        """A gallery of addresses with captions; Gradio's own takes far longer, to copy files that `address` serves as they lie."""
 
         is_template = True
         _info: ClassVar[dict[str, Any]] = {}
@@ -57,11 +58,9 @@ with _without_stubs():
                 self._info.update(super().api_info())
             return self._info
 
-        def postprocess(self, value: list[Any] | None) -> GalleryData:
-            """What the page shows for `value`, pairs of file and caption; Gradio would start a thread for each."""
-            return GalleryData(
-                root=[GalleryImage(image=ImageData(path=file), caption=caption) for file, caption in value or []]
-            )
+        def postprocess(self, value: list[Any] | None) -> Any:
+            """What the page shows for `value`, pairs of address and caption."""
+            return [{"image": {"url": url}, "caption": caption} for url, caption in value or []]
 
 
 @contextmanager
@@ -71,6 +70,11 @@ def shown_errors() -> Iterator[None]:
         yield
     except ImgretError as error:
         raise gr.Error(escape(str(error)), print_exception=False) from None
+
+
+def address(file: Path) -> str:
+    """Where the page finds a file of a folder that Gradio serves."""
+    return f"gradio_api/file={quote(str(file))}"
 
 
 def file_for(button: Component, name: str, content: bytes) -> str:

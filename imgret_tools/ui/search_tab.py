@@ -10,22 +10,22 @@ from typing import Any, get_args
 
 import gradio as gr
 import orjson
-from PIL import Image
 
 from imgret_tools.chance import Chance
 from imgret_tools.encoders.vietnamese import translate
-from imgret_tools.errors import BadInput, ImageError, ImgretError
+from imgret_tools.errors import BadInput, ImageError, ImgretError, NotFound
 from imgret_tools.export import to_csv, to_html
 from imgret_tools.filters import split_where
-from imgret_tools.images import thumbnail
+from imgret_tools.library import Library
 from imgret_tools.records import Entry, Hit, Measure, SearchReport, Space
 from imgret_tools.tools import ImageTools
 from imgret_tools.ui.asked import PAGE, Asked
 from imgret_tools.ui.detail import Detail
-from imgret_tools.ui.edge import Bound, PictureBox, Thumbnails, file_for, shown_errors
+from imgret_tools.ui.edge import Bound, PictureBox, Thumbnails, address, file_for, shown_errors
 from imgret_tools.ui.facets import Facets
 from imgret_tools.ui.texts import Language, said
 
+_GONE = "data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 1 1'><path fill='grey' d='M0 0h1v1H0'/></svg>"
 _KEPT, _DRAW = "<ul class='kept'></ul>", "window.imgret.draw()"
 _SEARCHED = "(told) => window.imgret.searched(told)"
 
@@ -199,7 +199,8 @@ class SearchTab:
         status = self._status(language, report)
         if found and not report.hits:
             status = f"<p>{escape(said(language, 'none_close', count=found, share=100 * shares[0]))}</p>"
-        pictures = [(self._thumbnail(hit), _caption(hit)) for hit in report.hits]
+        held = self._tools.runtime.library(report.library)
+        pictures = [(self._thumbnail(held, hit), _caption(hit)) for hit in report.hits]
         more = len(report.hits) == found and asked.offset + asked.k < report.searched
         named = query.image.label or query.image.id if isinstance(query.image, Entry) else asked.image
         title = [asked.text.strip(), said(language, "an_upload") if asked.upload else ""]
@@ -256,18 +257,18 @@ class SearchTab:
         contents = {
             "results.csv": to_csv(report).encode(),
             "results.json": orjson.dumps(report.to_dict(), option=orjson.OPT_INDENT_2),
-            "results.html": to_html(report, self._tools.thumbnail).encode(),
+            "results.html": to_html(report, self._tools.runtime).encode(),
         }
         return [
             gr.update(value=file_for(button, name, content))
             for button, (name, content) in zip(self.files, contents.items(), strict=True)
         ]
 
-    def _thumbnail(self, hit: Hit) -> str:
+    def _thumbnail(self, library: Library, hit: Hit) -> str:
         try:
-            return str(self._tools.thumbnail(hit))
-        except ImageError:  # gone since: an empty place, so that the others keep theirs
-            return file_for(self.hits, "gone.jpg", thumbnail(Image.new("RGB", (64, 64), "#8a8f98")))
+            return address(self._tools.runtime.thumbnail(library.entry(hit.id)))
+        except (ImageError, NotFound):  # gone since: an empty place, so that the others keep theirs
+            return _GONE
 
     def _status(self, language: Language, report: SearchReport) -> str:
         better = said(language, "higher" if report.measure in ("cosine", "pearson") else "lower")

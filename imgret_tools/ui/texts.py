@@ -103,6 +103,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "This page was left alone for long and the app has forgotten its search; search again.",
         "Trang này để lâu nên ứng dụng đã quên lượt tìm; hãy tìm lại.",
     ),
+    "gone": (
+        "This picture cannot be opened any more ({reason}); index its folder again.",
+        "Không mở được ảnh này nữa ({reason}); hãy lập chỉ mục lại thư mục của nó.",
+    ),
     "found": (
         "{count} of {searched} pictures · {measure}, {better} · {seconds:.0f} ms",
         "{count} trên {searched} ảnh · {measure}, {better} · {seconds:.0f} ms",
