@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import csv
 import io
-from collections.abc import Callable
 from html import escape
 from pathlib import Path
 
 from imgret_tools.errors import ImgretError
+from imgret_tools.library import Library
 from imgret_tools.records import Hit, SearchReport
 from imgret_tools.runtime import Runtime
 
@@ -52,14 +52,14 @@ def to_html(report: SearchReport, runtime: Runtime) -> str:
     return _PAGE.format(
         title=escape(f"Images for {asked}"),
         facts=escape(facts),
-        hits="".join(_item(hit, lambda id_: runtime.thumbnail(library.entry(id_))) for hit in report.hits),
+        hits="".join(_item(hit, library, runtime) for hit in report.hits),
     )
 
 
-def _item(hit: Hit, thumbnail: Callable[[str], Path]) -> str:
+def _item(hit: Hit, library: Library, runtime: Runtime) -> str:
     name = escape(Path(hit.path).name)
     try:
-        data = base64.b64encode(thumbnail(hit.id).read_bytes()).decode("ascii")
+        data = base64.b64encode(runtime.thumbnail(library.entry(hit.id)).read_bytes()).decode("ascii")
         picture = f'<img src="data:image/jpeg;base64,{data}" alt="{name}">'
     except (ImgretError, OSError):  # gone since
         picture = f'<img alt="{name} (picture is gone)">'

@@ -101,7 +101,7 @@ def pictures_of(comparison: Compared, runtime: Runtime) -> dict[str, Image.Image
         return {}
     found: dict[str, Image.Image] = {}
     for id_ in {hit.id for row in telling(single.rows) for hit in row.hits[:MOST_HITS]}:
-        if (picture := _thumbnail(library, runtime, id_)) is not None:
+        if (picture := thumbnail_of(library, runtime, id_)) is not None:
             found[id_] = picture
     query = _query_picture(single, library, runtime)
     return found if query is None else {**found, "": query}
@@ -111,14 +111,15 @@ def _query_picture(comparison: Comparison, library: Library, runtime: Runtime) -
     name = str(comparison.query.get("image") or "")
     known = [id_ for id_ in (name, *comparison.left_out) if id_ in library.snapshot.position]
     if known:
-        return _thumbnail(library, runtime, known[0])
+        return thumbnail_of(library, runtime, known[0])
     try:
         return runtime.open_query(Path(name), _SIDE) if name else None
     except ImgretError:
         return None
 
 
-def _thumbnail(library: Library, runtime: Runtime, id_: str) -> Image.Image | None:
+def thumbnail_of(library: Library, runtime: Runtime, id_: str) -> Image.Image | None:
+    """The thumbnail of an indexed picture, None once the picture has gone."""
     try:
         with Image.open(runtime.thumbnail(library.entry(id_))) as picture:
             return picture.convert("RGB")

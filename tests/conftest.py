@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -100,12 +100,29 @@ def indexed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ImageTools]:
         yield ImageTools(opened)
 
 
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def wait_until_listening(port: int, server: subprocess.Popen[Any], log: Path, *, seconds: float) -> None:
+    """Returns once `server` can be reached; fails with what it has written to `log` when it ends or takes too long."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        assert server.poll() is None, log.read_text()
+        time.sleep(0.1)
+    pytest.fail(f"no server in {seconds:.0f} s: {log.read_text()}")
+
+
 @contextmanager
 def serving(command: list[str], folder: Path, **environment: str) -> Iterator[str]:
     """The address of `command` on a free port of loopback, once it listens there; what it prints goes to `folder/log`."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with (
         (folder / "log").open("w") as log,
         subprocess.Popen(
@@ -117,14 +134,7 @@ def serving(command: list[str], folder: Path, **environment: str) -> Iterator[st
         ) as server,
     ):
         try:
-            for _ in range(600):
-                with socket.socket() as probe:
-                    if probe.connect_ex(("127.0.0.1", port)) == 0:
-                        break
-                assert server.poll() is None, (folder / "log").read_text()
-                time.sleep(0.1)
-            else:
-                pytest.fail(f"no server in 60 s: {(folder / 'log').read_text()}")
+            wait_until_listening(port, server, folder / "log", seconds=60)
             yield f"http://127.0.0.1:{port}"
         finally:
             server.terminate()

@@ -9,7 +9,6 @@ import io
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -23,7 +22,7 @@ import httpx
 import jsonschema
 import pytest
 import uvicorn
-from conftest import copy_photos
+from conftest import copy_photos, free_port
 from langchain_mcp_adapters.client import MultiServerMCPClient
 from mcp import ClientSession, McpError, StdioServerParameters
 from mcp.client.stdio import stdio_client
@@ -55,9 +54,7 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
 @contextlib.contextmanager
 def served(tools: ImageTools, *, token: str = "", with_images: bool = False) -> Iterator[str]:
     """The address of the endpoint in an app of its own, on loopback."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     app = Starlette()
     mount(app, make_mcp(tools, with_images=with_images), token=token)
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", ws="none"))

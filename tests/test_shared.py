@@ -19,7 +19,7 @@ from imgret_tools.errors import BadInput
 from imgret_tools.ui.app import _login, _public_link
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Page
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +29,18 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
     command = [sys.executable, "-u", str(ROOT / "gradio_app.py"), "--read-only", "--auth", "ann:s3cret"]
     with serving(command, folder, IMGRET_DATA_DIR=str(folder / "data"), IMGRET_ROOTS=str(folder)) as address:
         yield address, folder
+
+
+def logged_in(browser: Browser, address: str) -> Page:
+    """A visit of somebody who knows the login."""
+    page = browser.new_context(locale="en-GB").new_page()
+    page.set_default_timeout(30_000)
+    page.goto(address)
+    page.get_by_label("username").fill("ann")
+    page.get_by_label("password").fill("s3cret")
+    page.get_by_role("button", name="Login").click()
+    page.wait_for_selector("#status p")
+    return page
 
 
 def test_a_stranger_sees_a_login_and_nothing_else(shared: tuple[str, Path]) -> None:
@@ -55,14 +67,7 @@ def test_a_visitor_searches_but_writes_nothing_and_learns_no_path(browser: Brows
     assert str(folder) not in answer
     client.close()
 
-    context = browser.new_context(locale="en-GB")
-    page = context.new_page()
-    page.set_default_timeout(30_000)
-    page.goto(address)
-    page.get_by_label("username").fill("ann")
-    page.get_by_label("password").fill("s3cret")
-    page.get_by_role("button", name="Login").click()
-    page.wait_for_selector("#status p")
+    page = logged_in(browser, address)
     assert [tab for tab in ("Index", "Collect") if page.get_by_role("tab", name=tab).count()] == []
     page.goto(f"{address}/?text=a+lion")
     page.wait_for_selector("#hits img")
@@ -73,18 +78,12 @@ def test_a_visitor_searches_but_writes_nothing_and_learns_no_path(browser: Brows
     page.keyboard.press("Escape")
     page.locator("#filters button").first.click()
     assert not page.locator("#in_folder").is_visible()
-    context.close()
+    page.context.close()
 
 
 def test_a_picture_that_is_gone_leaves_its_place_and_says_so(browser: Browser, shared: tuple[str, Path]) -> None:
     address, folder = shared
-    context = browser.new_context(locale="en-GB")
-    page = context.new_page()
-    page.goto(address)
-    page.get_by_label("username").fill("ann")
-    page.get_by_label("password").fill("s3cret")
-    page.get_by_role("button", name="Login").click()
-    page.wait_for_selector("#status p")
+    page = logged_in(browser, address)
     next((folder / "data" / "demo").rglob("lion.jpg")).unlink()
     shutil.rmtree(folder / "data" / "thumbnails")
     page.goto(f"{address}/?text=a+lion&k=3")
@@ -97,7 +96,7 @@ def test_a_picture_that_is_gone_leaves_its_place_and_says_so(browser: Browser, s
     assert "cannot be opened any more" in told
     assert "lion.jpg" in told
     assert str(folder) not in told
-    context.close()
+    page.context.close()
 
 
 def test_without_a_share_server_it_says_why() -> None:

@@ -10,7 +10,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -25,7 +24,7 @@ from pathlib import Path
 import httpx
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import ROOT, free_port, wait_until_listening
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -174,9 +173,7 @@ def space(checkout: Path, *, home_mode: int) -> Iterator[Space]:
         if prefix:
             os.chown(folder, NOBODY, NOBODY)
     home.chmod(home_mode)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(home),
@@ -205,12 +202,7 @@ def space(checkout: Path, *, home_mode: int) -> Iterator[Space]:
         subprocess.Popen(command, env=environment, stdout=out, stderr=out, cwd=checkout) as process,
     ):
         try:
-            while time.monotonic() < started + 120:
-                with socket.socket() as probe:
-                    if probe.connect_ex(("127.0.0.1", port)) == 0:
-                        break
-                assert process.poll() is None, log.read_text()
-                time.sleep(0.1)
+            wait_until_listening(port, process, log, seconds=120)
             url = f"http://127.0.0.1:{port}"
             yield Space(url, process, checkout, home, temporary, time.monotonic() - started)
             assert "Traceback" not in log.read_text()

@@ -23,7 +23,6 @@ from imgret_tools.settings import Settings
 from imgret_tools.talk import Talk
 from imgret_tools.tools import TOOLS, ImageTools
 from imgret_tools.ui.asked import Asked
-from imgret_tools.ui.chat_tab import TEXTS as CHAT_TEXTS
 from imgret_tools.ui.chat_tab import chat_tab
 from imgret_tools.ui.collect_tab import FOLDER as COLLECTED
 from imgret_tools.ui.collect_tab import CollectTab
@@ -78,7 +77,7 @@ def build_app(
             if start_talk is not None:
                 with gr.Tab(elem_id="chat_tab") as tab:
                     chat = chat_tab(tools.runtime, start_talk)
-                    bound.append((tab, {"label": "chat_tab"}))
+                    bound += [(tab, {"label": "chat_tab"}), *chat.bound]
             if not tools.runtime.settings.read_only:
                 with gr.Tab(elem_id="index_tab") as tab:
                     index = IndexTab(tools, language)
@@ -110,20 +109,9 @@ def build_app(
             ).then
         )
 
-        components = [component for component, _ in bound]
-
         def speak(chosen: Language) -> list[object]:
             heading = f"<h1>{said(chosen, 'title')}</h1><p>{said(chosen, 'lead')}</p>"
-            spoken_chat = (
-                [
-                    gr.update(placeholder=CHAT_TEXTS["placeholder"][chosen]),
-                    gr.update(value=CHAT_TEXTS["stop"][chosen]),
-                    gr.update(value=CHAT_TEXTS["clear"][chosen]),
-                ]
-                if start_talk is not None
-                else []
-            )
-            return [chosen, heading, *spoken(bound, chosen), *spoken_chat]
+            return [chosen, heading, *spoken(bound, chosen)]
 
         def begin(request: gr.Request) -> list[object]:
             parameters = dict(request.query_params)
@@ -135,7 +123,7 @@ def build_app(
             opening = [*search.shown(asked, opened), *search.opened(chosen, asked)]
             return [*speak(chosen), chosen, *listed, *opening]
 
-        said_to = [language, title, *components, *([chat.box, chat.stop, chat.clear] if start_talk is not None else [])]
+        said_to = [language, title, *(component for component, _ in bound)]
         page.load(
             begin, None, [*said_to, spoken_in, *libraries, *search.queries, *search.outputs], api_visibility="private"
         ).then(None, spoken_in, None, js=_SET_LANGUAGE)

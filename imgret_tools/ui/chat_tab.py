@@ -8,30 +8,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
 
+import gradio as gr
 from PIL import Image
 
 from imgret_tools.comparison import Comparison
 from imgret_tools.errors import ImgretError
-from imgret_tools.plots import png_of
+from imgret_tools.plots import png_of, thumbnail_of
 from imgret_tools.records import SearchReport, quoted
+from imgret_tools.runtime import Runtime
 from imgret_tools.talk import Answered, Called, Said, Talk, Working
-
-if TYPE_CHECKING:
-    import gradio as gr
-
-    from imgret_tools.runtime import Runtime
-
-TEXTS: dict[str, dict[Literal["en", "vi"], str]] = {
-    "placeholder": {
-        "en": "Find red apples - more like the second one - compare the measures for #1",
-        "vi": "Tìm táo đỏ - thêm ảnh giống cái thứ hai - so sánh các độ đo cho #1",
-    },
-    "stop": {"en": "Stop", "vi": "Dừng"},
-    "clear": {"en": "New chat", "vi": "Cuộc trò chuyện mới"},
-}
-
+from imgret_tools.ui.edge import Bound
 
 _PAUSE = 0.1
 """Seconds between two sights of an answer that is being written: each costs the page a drawing."""
@@ -50,31 +37,23 @@ class Conversation:
 class ChatTab:
     """Components whose texts follow the page's language, and the event after an answer, for what shows the libraries."""
 
-    box: gr.MultimodalTextbox
-    stop: gr.Button
-    clear: gr.Button
+    bound: Bound
     finished: gr.events.Dependency
 
 
-def chat_tab(runtime: Runtime, start: Callable[[], Talk], *, language: Literal["en", "vi"] = "en") -> ChatTab:
+def chat_tab(runtime: Runtime, start: Callable[[], Talk]) -> ChatTab:
     """Draw the tab inside the current Blocks.
 
     Args:
         runtime: Where thumbnails come from.
         start: Begins a talk; called once a visitor, on the server, where the provider's key stays.
-        language: Of the texts at first.
     """
-    import gradio as gr
-
-    said = {name: texts[language] for name, texts in TEXTS.items()}
     conversation = gr.State(None)
     chatbot = gr.Chatbot(elem_id="chat", show_label=False, height=560, buttons=["copy"])
-    box = gr.MultimodalTextbox(
-        elem_id="chat_box", show_label=False, placeholder=said["placeholder"], file_types=["image"], file_count="single"
-    )
+    box = gr.MultimodalTextbox(elem_id="chat_box", show_label=False, file_types=["image"], file_count="single")
     with gr.Row():
-        stop = gr.Button(said["stop"], elem_id="chat_stop")
-        clear = gr.Button(said["clear"], elem_id="chat_clear")
+        stop = gr.Button(elem_id="chat_stop")
+        clear = gr.Button(elem_id="chat_clear")
 
     def reply(
         message: dict[str, object], now: Conversation | None
@@ -112,13 +91,16 @@ def chat_tab(runtime: Runtime, start: Callable[[], Talk], *, language: Literal["
         cancels=[asked],
         api_visibility="private",
     )
-    return ChatTab(box, stop, clear, asked)
+    bound: Bound = [
+        (box, {"placeholder": "chat_hint"}),
+        (stop, {"value": "chat_stop"}),
+        (clear, {"value": "chat_clear"}),
+    ]
+    return ChatTab(bound, asked)
 
 
 def answer(runtime: Runtime, now: Conversation, message: dict[str, object]) -> Iterator[list[gr.ChatMessage]]:
     """The messages to show, again after each event of the turn."""
-    import gradio as gr
-
     text = str(message.get("text") or "").strip()
     files = message.get("files") or []
     picture = Path(str(files[0])) if isinstance(files, list) and files else None
@@ -140,16 +122,12 @@ def answer(runtime: Runtime, now: Conversation, message: dict[str, object]) -> I
                 case Working(id, at):
                     left = "" if at.seconds_left is None else f" · {at.seconds_left:.0f} s"
                     calls[id].content = f"{at.stage}: {at.done} / {at.total} · {at.rate:.0f}/s{left}"
-                    if time.monotonic() < shown_at + _PAUSE:
-                        continue
                 case Said(piece):
                     if speaking is None:
                         speaking, spoken = gr.ChatMessage(role="assistant", content=""), ""
                         now.shown.append(speaking)
                     spoken += piece
                     speaking.content = harmless(spoken)
-                    if time.monotonic() < shown_at + _PAUSE:
-                        continue
                 case Called(id, name, arguments):
                     speaking = None
                     title = (
@@ -164,6 +142,8 @@ def answer(runtime: Runtime, now: Conversation, message: dict[str, object]) -> I
                     yield now.shown
                     if pictures := _pictures(runtime, event):
                         now.shown.append(gr.ChatMessage(role="assistant", content=pictures))
+            if isinstance(event, Said | Working) and time.monotonic() < shown_at + _PAUSE:
+                continue
             yield now.shown
             shown_at = time.monotonic()
         yield now.shown
@@ -190,19 +170,15 @@ def _pictures(runtime: Runtime, event: Answered) -> gr.Gallery | gr.Image | None
 
     Of a search the hits' thumbnails with rank and label, of a comparison its figure.
     """
-    import gradio as gr
-
     if isinstance(event.report, Comparison):
         with Image.open(BytesIO(png_of(event.report, runtime))) as figure:
             return gr.Image(figure.copy(), show_label=False, buttons=[])
     if not isinstance(event.report, SearchReport):
         return None
     library = runtime.library(event.report.library)
-    shown: list[tuple[Image.Image, str]] = []
-    for hit in event.report.hits:
-        try:
-            with Image.open(runtime.thumbnail(library.entry(hit.id))) as opened:
-                shown.append((opened.copy(), f"#{hit.rank} {hit.label}".strip()))
-        except (ImgretError, OSError):  # the picture has gone since: the text still tells of it
-            continue
+    shown = [
+        (picture, f"#{hit.rank} {hit.label}".strip())
+        for hit in event.report.hits
+        if (picture := thumbnail_of(library, runtime, hit.id)) is not None
+    ]
     return gr.Gallery(shown, columns=5, height="auto", show_label=False) if shown else None

@@ -44,9 +44,9 @@ class Facets:
 
     def choices(self, library: str | None) -> list[dict[str, Any]]:
         """Updates of the dropdowns for `library`, each choice with how many pictures it leaves; none without a library."""
-        if library not in [info.name for info in self._tools.runtime.libraries()]:
+        if not library:
             return [gr.update(choices=[], value=None, interactive=False) for _ in self.inputs[:-1]]
-        held = self._tools.runtime.library(str(library))
+        held = self._tools.runtime.library(library)
         taken = [str(date) for date in held.snapshot.columns["taken"] if date]
         months = Counter(part for date in taken for part in (date[:4], date[:7]))
         widths = [width for width in held.snapshot.columns["width"] if isinstance(width, int)]

@@ -16,6 +16,12 @@ TEXTS: dict[str, tuple[str, str]] = {
     "index_tab": ("Index", "Lập chỉ mục"),
     "compare_tab": ("Compare", "So sánh"),
     "chat_tab": ("Chat", "Trò chuyện"),
+    "chat_hint": (
+        "Find red apples - more like the second one - compare the measures for #1",
+        "Tìm táo đỏ - thêm ảnh giống cái thứ hai - so sánh các độ đo cho #1",
+    ),
+    "chat_stop": ("Stop", "Dừng"),
+    "chat_clear": ("New chat", "Cuộc trò chuyện mới"),
     "library": ("Library", "Thư viện"),
     "image": ("Picture to search with", "Ảnh dùng để tìm"),
     "text": ("What the pictures should show", "Ảnh cần có nội dung gì"),

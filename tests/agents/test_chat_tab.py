@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import multiply
+from conftest import free_port, multiply
 
 from agents.chat import Chat
 from agents.offline import OfflineModel
@@ -29,9 +28,7 @@ def chatting(tools: ImageTools) -> Iterator[str]:
 
     with gr.Blocks(analytics_enabled=False) as demo:
         chat_tab(tools.runtime, lambda: Chat(tools, OfflineModel()))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     demo.launch(server_name="127.0.0.1", server_port=port, prevent_thread_lock=True, quiet=True)
     try:
         yield f"http://127.0.0.1:{port}"
