@@ -11,8 +11,8 @@ import os
 import sys
 from pathlib import Path
 
-from agents.chat import Chat
-from agents.models import make_model
+from imgret_tools.chat.models import make_model
+from imgret_tools.chat.talk import Chat
 from imgret_tools.errors import ImgretError
 from imgret_tools.settings import Settings
 from imgret_tools.ui.app import serve, writable_data_dir

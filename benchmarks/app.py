@@ -43,8 +43,8 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from imgret_tools import ImageTools, Runtime, Settings
 from imgret_tools.demo import collect_demo
-from imgret_tools.images import find_images
-from imgret_tools.ui.asked import PAGE
+from imgret_tools.pictures.find import find_images
+from imgret_tools.ui.link import PAGE
 
 ROOT = Path(__file__).parent.parent
 PEOPLE, TURNS = 8, 4

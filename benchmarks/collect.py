@@ -22,7 +22,7 @@ import httpx
 import numpy as np
 from PIL import Image
 
-from imgret_tools.collect.download import download
+from imgret_tools.collect.steps.download import download
 from imgret_tools.records import Progress
 
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from PIL import Image
 
 from imgret_tools import ImageTools, Runtime, Settings
-from imgret_tools.comparison import QuerySetComparison, QuerySetRow
-from imgret_tools.images import find_images
+from imgret_tools.comparing.report import QuerySetComparison, QuerySetRow
+from imgret_tools.pictures.find import find_images
 
 _SCRAPS = 12  # crops of a photo that stand for a class where no collection is given
 

@@ -14,8 +14,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from imgret_tools.engine.query import Query
+    from imgret_tools.engine.runtime import Runtime
     from imgret_tools.errors import ImgretError
-    from imgret_tools.runtime import Query, Runtime
     from imgret_tools.settings import Settings
     from imgret_tools.tools import ImageTools
 
@@ -25,8 +26,8 @@ __version__ = "0.1.0"
 _HOME = {
     "ImageTools": "tools",
     "ImgretError": "errors",
-    "Query": "runtime",
-    "Runtime": "runtime",
+    "Query": "engine.query",
+    "Runtime": "engine.runtime",
     "Settings": "settings",
 }
 

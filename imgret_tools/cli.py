@@ -66,7 +66,7 @@ def _json(value: object) -> str:
 
 @contextmanager
 def _tools(*named: str | Path | None, allow_urls: bool = False) -> Iterator[ImageTools]:
-    from imgret_tools.runtime import Runtime
+    from imgret_tools.engine.runtime import Runtime
     from imgret_tools.tools import ImageTools
 
     settings = replace(Settings.from_env().with_roots(*(path for path in named if path)), allow_urls=allow_urls)
@@ -202,12 +202,12 @@ def compare(
             else tools.compare_queries(str(queries), k=k, library=library)
         )
         if plot or html:
-            from imgret_tools import plots
+            from imgret_tools.comparing import figure
 
             if plot:
-                plots.write_png(comparison, plot, tools.runtime)
+                figure.write_png(comparison, plot, tools.runtime)
             if html:
-                plots.write_html(comparison, html, tools.runtime)
+                figure.write_html(comparison, html, tools.runtime)
     _print(comparison, as_json)
 
 

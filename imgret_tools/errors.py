@@ -16,6 +16,10 @@ ImgretError
 Only the edges catch `ImgretError`: the CLI (exit code 1), the page (`gr.Error`), LangChain (`ToolException`), MCP.
 """
 
+from __future__ import annotations
+
+import re
+
 
 class ImgretError(Exception):
     """Base of every error this package raises on purpose; its text is fit to show to a user."""
@@ -63,3 +67,9 @@ class ReadOnly(ImgretError):
 
 class CollectError(ImgretError):
     """A crawl, download, clean or split that cannot go on."""
+
+
+def own_words(error: BaseException) -> str:
+    """One line of at most 200 characters of an exception's own words, or its type's name."""
+    words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return re.sub(r"[\x00-\x1f\x7f\s]+", " ", words).strip()[:200] or type(error).__name__

@@ -8,10 +8,10 @@ import io
 from html import escape
 from pathlib import Path
 
+from imgret_tools.engine.runtime import Runtime
 from imgret_tools.errors import ImgretError
-from imgret_tools.library import Library
+from imgret_tools.library.library import Library
 from imgret_tools.records import Hit, SearchReport
-from imgret_tools.runtime import Runtime
 
 COLUMNS = ("rank", "id", "label", "score", "value", "path", "width", "height", "bytes", "taken", "camera")
 

@@ -28,8 +28,8 @@ from pydantic import ConfigDict, ValidationError
 from pydantic.v1 import ValidationError as ValidationErrorV1
 
 from imgret_tools.errors import ImgretError
-from imgret_tools.published import PublishedTool, Report, call, explain, published, thumbnails
 from imgret_tools.records import Hit, Measure, Progress
+from imgret_tools.schemas import PublishedTool, Report, call, explain, published, thumbnails
 from imgret_tools.tools import ImageTools
 
 PROGRESS_EVENT = "imgret_progress"

@@ -29,8 +29,8 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from imgret_tools.errors import ImgretError
-from imgret_tools.published import PublishedTool, Report, call, explain, published, thumbnails
 from imgret_tools.records import Entry, Progress, quoted
+from imgret_tools.schemas import PublishedTool, Report, call, explain, published, thumbnails
 from imgret_tools.tools import ImageTools
 
 INSTRUCTIONS = (

@@ -16,13 +16,15 @@ from typing import Annotated, TypeVar, get_args
 from PIL import Image
 from pydantic import Field
 
-from imgret_tools.comparison import Comparison, QuerySetComparison
+from imgret_tools.comparing.report import Comparison, QuerySetComparison
+from imgret_tools.comparing.run import compare_folder, compare_picture
+from imgret_tools.engine.labels import give_label
+from imgret_tools.engine.query import Query
+from imgret_tools.engine.runtime import Runtime
 from imgret_tools.errors import BadInput, ImageError, NotFound, PathRefused, ReadOnly
-from imgret_tools.filters import parse_where
-from imgret_tools.images import open_picture
-from imgret_tools.labelling import give_label
+from imgret_tools.library.filters import parse_where
+from imgret_tools.pictures.open import open_picture
 from imgret_tools.records import Entry, Hit, IndexReport, Measure, Progress, SearchKind, SearchReport, Space
-from imgret_tools.runtime import Query, Runtime
 
 TOOLS = ("index_folder", "search_similar_image", "compare_metrics")
 """The public tools, by method name: published as they are by LangChain, MCP and Gradio."""
@@ -210,7 +212,7 @@ class ImageTools:
     ) -> Comparison:
         """`compare_metrics` for a query that is typed already, such as an uploaded picture."""
         _whole("k", k, 1, MAX_K)
-        found = self.runtime.compare(image, library=library, k=k, label=self.phrase(label, "label"))
+        found = compare_picture(self.runtime, image, library=library, k=k, label=self.phrase(label, "label"))
         return self._discreet(found)
 
     def _discreet(self, comparison: Comparison) -> Comparison:
@@ -229,8 +231,8 @@ class ImageTools:
     ) -> QuerySetComparison:
         """`compare_metrics` for a folder of labelled queries, `<class>/<picture>`: means with intervals, not hits."""
         _whole("k", k, 1, MAX_K)
-        found = self.runtime.compare_queries(
-            self.allowed(folder), library=library, k=k, progress=progress, cancelled=cancelled
+        found = compare_folder(
+            self.runtime, self.allowed(folder), library=library, k=k, progress=progress, cancelled=cancelled
         )
         return replace(found, example=found.example and self._discreet(found.example))
 
@@ -275,7 +277,7 @@ class ImageTools:
             raise PathRefused(
                 f"URLs are not allowed here ({url[:60]!r}); give a path or an id, or start with --allow-urls."
             )
-        from imgret_tools.collect.guard import fetch_image
+        from imgret_tools.collect.net.guard import fetch_image
 
         try:
             return open_picture(fetch_image(url), max_megapixels=self.runtime.settings.max_megapixels).image

@@ -20,8 +20,8 @@ from PIL import Image
 
 from imgret_tools import ImageTools, Runtime
 from imgret_tools.langchain import PROGRESS_EVENT, ImageEmbeddings, ImageRetriever, ImageToolkit, as_langchain_tools
-from imgret_tools.published import THUMBNAIL_BYTES, published
 from imgret_tools.records import IndexReport, SearchReport
+from imgret_tools.schemas import THUMBNAIL_BYTES, published
 from imgret_tools.tools import TOOLS
 
 T = TypeVar("T")

@@ -9,7 +9,7 @@ import pytest
 
 from imgret_tools import ImageTools, Runtime
 from imgret_tools.errors import BadInput, NotFound, PathRefused, ReadOnly
-from imgret_tools.filters import parse_where
+from imgret_tools.library.filters import parse_where
 
 
 def test_search_by_text_finds_the_subject(indexed: ImageTools) -> None:

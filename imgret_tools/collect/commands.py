@@ -61,8 +61,8 @@ def crawl(
     """Collect picture URLs from search pages into {category: {term: [url, ...]}}."""
     from dataclasses import replace
 
-    from imgret_tools.collect.crawl import crawl as run
     from imgret_tools.collect.spec import load_spec
+    from imgret_tools.collect.steps.crawl import crawl as run
 
     def work(progress: Callable[[Progress], None] | None, cancelled: Callable[[], bool]) -> _Report:
         given = {"max_images": max_images, "delay": delay, "contact": contact}
@@ -99,7 +99,7 @@ def download(
     json: Json = False,
 ) -> None:
     """Fetch the pictures of a list, politely; run it again to go on where it stopped."""
-    from imgret_tools.collect.download import download as run
+    from imgret_tools.collect.steps.download import download as run
 
     def work(progress: Callable[[Progress], None] | None, cancelled: Callable[[], bool]) -> _Report:
         return run(
@@ -132,7 +132,7 @@ def clean(
     json: Json = False,
 ) -> None:
     """Move broken, tiny and doubled pictures into quarantine and make the rest plain RGB."""
-    from imgret_tools.collect.clean import clean as run
+    from imgret_tools.collect.steps.clean import clean as run
 
     def work(progress: Callable[[Progress], None] | None, cancelled: Callable[[], bool]) -> _Report:
         return run(
@@ -162,7 +162,7 @@ def split(
     json: Json = False,
 ) -> None:
     """Split a folder into train and test; near-duplicates never land on both sides."""
-    from imgret_tools.collect.split import split as run
+    from imgret_tools.collect.steps.split import split as run
 
     def work(progress: Callable[[Progress], None] | None, cancelled: Callable[[], bool]) -> _Report:
         return run(
@@ -194,8 +194,8 @@ def collect_all(
     json: Json = False,
 ) -> None:
     """Crawl, download, clean and split in one go; run it again to go on where it stopped."""
-    from imgret_tools.collect.pipeline import collect_all as run
     from imgret_tools.collect.spec import load_spec
+    from imgret_tools.collect.steps.pipeline import collect_all as run
 
     def work(progress: Callable[[Progress], None] | None, cancelled: Callable[[], bool]) -> _Report:
         return run(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal, get_args
 from urllib.parse import quote
 
-from imgret_tools.collect.guard import host_of
+from imgret_tools.collect.net.guard import host_of
 from imgret_tools.errors import BadInput, NotFound, PathRefused
 from imgret_tools.files import atomic_write
 from imgret_tools.records import Record

@@ -15,8 +15,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from ..errors import BadInput
-from .protocol import Encoder, Rows
+from imgret_tools.encoders.protocol import Encoder, Rows
+from imgret_tools.errors import BadInput
 
 __all__ = ["Choice", "Encoder", "Precision", "Rows", "choose", "make_encoder"]
 
@@ -48,12 +48,12 @@ def make_encoder(spec: str, *, device: str = "", precision: Precision = "auto") 
     if precision not in get_args(Precision):
         raise BadInput(f"unknown precision {precision!r}; expected one of {', '.join(get_args(Precision))}")
     if spec == _MINI:
-        from .mini import Mini
+        from imgret_tools.encoders.mini import Mini
 
         return Mini(device=device)
     if spec.startswith(_PREFIX):
-        from . import weights
-        from .openclip import OpenClip
+        from imgret_tools.encoders import weights
+        from imgret_tools.encoders.openclip import OpenClip
 
         source = weights.parse(spec)
         weights.require_reachable(source)
@@ -69,7 +69,7 @@ def choose(*, timeout: float = 4.0) -> Choice:
 
     Nothing is downloaded.
     """
-    from . import weights
+    from imgret_tools.encoders import weights
 
     source = weights.FIRST_CHOICE
     if weights.on_this_machine(source) is not None:

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import EncoderError
-from .installed import open_clip_module, package_folder
-from .minilm import DIM, MiniLM
-from .protocol import Rows
+from imgret_tools.encoders.installed import open_clip_module, package_folder
+from imgret_tools.encoders.minilm import DIM, MiniLM
+from imgret_tools.encoders.protocol import Rows
+from imgret_tools.errors import EncoderError
 
 FILE = Path(__file__).with_name("class_meanings.npy")
 _CLASSES = 1000

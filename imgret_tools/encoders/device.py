@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import BadInput
+from imgret_tools.errors import BadInput
 
 
 def resolve_device(device: str = "") -> str:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from ..errors import EncoderError
+from imgret_tools.errors import EncoderError
 
 _ALIAS = "_imgret_open_clip_data"
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import EncoderError
-from .installed import package_folder
+from imgret_tools.encoders.installed import package_folder
+from imgret_tools.errors import EncoderError
 
 if TYPE_CHECKING:
     from torch import Tensor

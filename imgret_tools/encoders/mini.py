@@ -27,13 +27,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .class_meanings import FILE as MEANINGS_FILE
-from .class_meanings import class_names, class_vectors
-from .device import resolve_device
-from .lite0 import SIDE, Lite0, weights_file
-from .minilm import DIM, MiniLM, model_folder
-from .protocol import Rows
-from .vietnamese import in_english
+from imgret_tools.encoders.class_meanings import FILE as MEANINGS_FILE
+from imgret_tools.encoders.class_meanings import class_names, class_vectors
+from imgret_tools.encoders.device import resolve_device
+from imgret_tools.encoders.glossary.vietnamese import in_english
+from imgret_tools.encoders.lite0 import SIDE, Lite0, weights_file
+from imgret_tools.encoders.minilm import DIM, MiniLM, model_folder
+from imgret_tools.encoders.protocol import Rows
 
 if TYPE_CHECKING:
     from torch import Tensor

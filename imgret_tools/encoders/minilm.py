@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import EncoderError
-from .installed import package_folder
-from .protocol import Rows
+from imgret_tools.encoders.installed import package_folder
+from imgret_tools.encoders.protocol import Rows
+from imgret_tools.errors import EncoderError
 
 DIM = 384
 """Length of a row."""

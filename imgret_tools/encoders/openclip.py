@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..errors import EncoderError
-from . import weights
-from .device import resolve_device
-from .protocol import Rows
-from .torchvision_guard import guard_torchvision
-from .vietnamese import in_english
+from imgret_tools.encoders import weights
+from imgret_tools.encoders.device import resolve_device
+from imgret_tools.encoders.glossary.vietnamese import in_english
+from imgret_tools.encoders.protocol import Rows
+from imgret_tools.encoders.torchvision_guard import guard_torchvision
+from imgret_tools.errors import EncoderError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import httpx
 
-from ..errors import BadInput, EncoderError, NotFound
-from .installed import open_clip_module, package_folder
+from imgret_tools.encoders.installed import open_clip_module, package_folder
+from imgret_tools.errors import BadInput, EncoderError, NotFound
 
 CONFIG = "open_clip_config.json"
 _SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")

@@ -13,25 +13,25 @@ from pathlib import Path
 import gradio as gr
 from fastapi import FastAPI
 
+from imgret_tools.chat.events import Talk
 from imgret_tools.demo import collect_demo
+from imgret_tools.engine.runtime import Runtime
 from imgret_tools.errors import BadInput
 from imgret_tools.mcp import LOOPBACK, make_mcp
 from imgret_tools.mcp import mount as mount_mcp
 from imgret_tools.records import Progress
-from imgret_tools.runtime import Runtime
 from imgret_tools.settings import Settings
-from imgret_tools.talk import Talk
 from imgret_tools.tools import TOOLS, ImageTools
-from imgret_tools.ui.asked import Asked
-from imgret_tools.ui.chat_tab import chat_tab
-from imgret_tools.ui.collect_tab import FOLDER as COLLECTED
-from imgret_tools.ui.collect_tab import CollectTab
-from imgret_tools.ui.compare_tab import CompareTab
-from imgret_tools.ui.edge import Bound, endpoint, spoken
-from imgret_tools.ui.index_tab import IndexTab
-from imgret_tools.ui.map_tab import MapTab
-from imgret_tools.ui.search_tab import SearchTab
-from imgret_tools.ui.texts import Language, language_of, said
+from imgret_tools.ui.link import Asked
+from imgret_tools.ui.patches import Bound, endpoint, spoken
+from imgret_tools.ui.tabs.chat import chat_tab
+from imgret_tools.ui.tabs.collect import FOLDER as COLLECTED
+from imgret_tools.ui.tabs.collect import CollectTab
+from imgret_tools.ui.tabs.compare import CompareTab
+from imgret_tools.ui.tabs.index import IndexTab
+from imgret_tools.ui.tabs.map import MapTab
+from imgret_tools.ui.tabs.search import SearchTab
+from imgret_tools.ui.texts.table import Language, language_of, said
 
 DEMO = "demo"
 _STYLE = Path(__file__).with_name("page.css")

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from imgret_tools.collect.clean import CleanReport
-from imgret_tools.collect.crawl import CrawlReport
-from imgret_tools.collect.download import DownloadReport
-from imgret_tools.collect.split import SplitReport
+from imgret_tools.collect.steps.clean import CleanReport
+from imgret_tools.collect.steps.crawl import CrawlReport
+from imgret_tools.collect.steps.download import DownloadReport
+from imgret_tools.collect.steps.split import SplitReport
 from imgret_tools.records import Failure
-from imgret_tools.ui.texts import Language, said
+from imgret_tools.ui.texts.table import Language, said
 
 StepReport = CrawlReport | DownloadReport | CleanReport | SplitReport
 

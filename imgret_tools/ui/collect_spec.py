@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from imgret_tools.collect.polite import Manners
+from imgret_tools.collect.net.polite import Manners
 from imgret_tools.collect.spec import Spec, load_spec
 from imgret_tools.errors import BadInput
-from imgret_tools.ui.texts import Language, said
+from imgret_tools.ui.texts.table import Language, said
 
 MAX_TEXT = 200_000
 _JSON = ("items", "image", "page", "license")

@@ -9,15 +9,15 @@ from typing import Any
 
 import gradio as gr
 
-from imgret_tools.chance import Chance
+from imgret_tools.engine.calibration import Chance
+from imgret_tools.engine.labels import suggest_labels
 from imgret_tools.errors import BadInput, ImageError, NotFound
-from imgret_tools.images import thumbnail
-from imgret_tools.labelling import suggest_labels
+from imgret_tools.pictures.thumbnails import thumbnail
 from imgret_tools.records import Hit, SearchReport
 from imgret_tools.tools import ImageTools
-from imgret_tools.ui.asked import Asked
-from imgret_tools.ui.edge import Bound, shown_errors
-from imgret_tools.ui.texts import Language, said
+from imgret_tools.ui.link import Asked
+from imgret_tools.ui.patches import Bound, shown_errors
+from imgret_tools.ui.texts.table import Language, said
 from imgret_tools.ui.why import why_match
 
 _SIDE = 1280

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from imgret_tools.tools import ImageTools
-from imgret_tools.ui.edge import Bound
+from imgret_tools.ui.patches import Bound
 
 _WIDTHS = (640, 1280, 1920, 3840)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 from html import escape
 
-from imgret_tools.explain import GRID, Explanation, explain, overlays
-from imgret_tools.images import thumbnail
+from imgret_tools.engine.explain import GRID, Explanation, explain, overlays
+from imgret_tools.engine.query import Query
+from imgret_tools.pictures.thumbnails import thumbnail
 from imgret_tools.records import Measure, Space
-from imgret_tools.runtime import Query
 from imgret_tools.tools import ImageTools
-from imgret_tools.ui.texts import Language, said
+from imgret_tools.ui.texts.table import Language, said
 
 
 def why_match(

@@ -27,7 +27,7 @@ def other_site() -> Iterator[Site]:
 @pytest.fixture(scope="session")
 def chromium() -> str:
     """The path of a Chromium; without one the test skips and says so, under CI it fails."""
-    from imgret_tools.collect.browser import find_chromium
+    from imgret_tools.collect.read.browser import find_chromium
     from imgret_tools.errors import CollectError
 
     try:

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from imgret_tools.collect.clean import CleanReport, clean
-from imgret_tools.collect.duplicates import distances, signature
+from imgret_tools.collect.steps.clean import CleanReport, clean
+from imgret_tools.collect.steps.duplicates import distances, signature
 from imgret_tools.errors import BadInput, NotFound
-from imgret_tools.images import content_hash, open_picture
+from imgret_tools.pictures.find import content_hash
+from imgret_tools.pictures.open import open_picture
 
 from .sites import picture
 

@@ -17,9 +17,9 @@ import pytest
 from typer.testing import CliRunner
 
 from imgret_tools.collect.commands import app
-from imgret_tools.collect.pipeline import collect_all
 from imgret_tools.collect.spec import load_spec
-from imgret_tools.images import content_hash
+from imgret_tools.collect.steps.pipeline import collect_all
+from imgret_tools.pictures.find import content_hash
 
 from .sites import Answer, Site, picture
 
@@ -123,7 +123,7 @@ def test_requests_to_one_host_keep_their_distance(tmp_path: Path, site: Site) ->
     site.images()
     urls = tmp_path / "urls.json"
     urls.write_text(json.dumps({"a": {"b": [f"{site.url}/img/{n}.jpg" for n in range(9)]}}))
-    from imgret_tools.collect.download import download
+    from imgret_tools.collect.steps.download import download
 
     download(urls, tmp_path / "images", delay=0.2, allow_private=True)
     times = [asked.at for asked in site.log]

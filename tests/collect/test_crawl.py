@@ -12,8 +12,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from imgret_tools.collect.crawl import CrawlReport, crawl
 from imgret_tools.collect.spec import Spec, load_spec, load_urls
+from imgret_tools.collect.steps.crawl import CrawlReport, crawl
 from imgret_tools.errors import BadInput, CollectError
 
 from .sites import Answer, Site
@@ -297,7 +297,7 @@ LET_ONE_THROUGH = """
 import sys
 from pathlib import Path
 from imgret_tools.collect import guard
-from imgret_tools.collect.crawl import crawl
+from imgret_tools.collect.steps.crawl import crawl
 from imgret_tools.collect.spec import load_spec
 judge = guard.why_refused
 guard.why_refused = lambda address: "" if address in sys.argv[3].split() else judge(address)

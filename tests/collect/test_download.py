@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from imgret_tools.collect.download import DownloadReport, download
-from imgret_tools.collect.names import short_hash
+from imgret_tools.collect.steps.download import DownloadReport, download
+from imgret_tools.collect.steps.names import short_hash
 from imgret_tools.errors import BadInput, CollectError
-from imgret_tools.images import content_hash
+from imgret_tools.pictures.find import content_hash
 
 from .sites import Answer, Site, picture, with_range
 
@@ -312,7 +312,7 @@ SCRIPT = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a parent in the background has it ignored
 from pathlib import Path
-from imgret_tools.collect.download import download
+from imgret_tools.collect.steps.download import download
 download(Path(sys.argv[1]), Path(sys.argv[2]), delay=0.012, workers=8, allow_private=True)
 """
 

@@ -10,10 +10,10 @@ import time
 
 import pytest
 
-from imgret_tools.collect.guard import addresses, fetch_image, host_of, picture_kind, why_refused
-from imgret_tools.collect.names import folder_names, safe_name, stem_of
-from imgret_tools.collect.polite import Pace, forbidding_tag
-from imgret_tools.collect.proxy import GuardProxy
+from imgret_tools.collect.net.guard import addresses, fetch_image, host_of, picture_kind, why_refused
+from imgret_tools.collect.net.polite import Pace, forbidding_tag
+from imgret_tools.collect.net.proxy import GuardProxy
+from imgret_tools.collect.steps.names import folder_names, safe_name, stem_of
 from imgret_tools.errors import CollectError, PathRefused
 
 from .sites import Answer, Site, picture

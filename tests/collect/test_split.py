@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from imgret_tools.collect.split import split
+from imgret_tools.collect.steps.split import split
 from imgret_tools.errors import BadInput, CollectError, NotFound
-from imgret_tools.images import content_hash
+from imgret_tools.pictures.find import content_hash
 
 from .sites import picture
 

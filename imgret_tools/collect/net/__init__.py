@@ -1,0 +1,1 @@
+"""The network as seen by the collector: guarded, polite."""

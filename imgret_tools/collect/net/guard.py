@@ -1,0 +1,127 @@
+"""What may be fetched: which addresses are never asked, and one picture by URL. Cheap to import.
+
+The rule is applied to the address a connection is really made to: a name is resolved once, every address it has is
+judged, and the connection goes to that very address. A redirect is a new connection, and a name that changes its answer
+between two look-ups has only the one that was judged, so neither gets round it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import time
+from urllib.parse import urljoin, urlsplit
+
+from imgret_tools.errors import CollectError, PathRefused
+
+USER_AGENT = "imgret-collect"
+REDIRECTS = 5
+
+# Inside otherwise public blocks, yet answered by the cloud the machine runs in.
+_METADATA = frozenset(ipaddress.ip_address(text) for text in ("168.63.129.16", "100.100.100.200", "fd00:ec2::254"))
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_MAGIC = (
+    (0, b"\xff\xd8\xff", "JPEG"),
+    (0, b"\x89PNG\r\n\x1a\n", "PNG"),
+    (0, b"GIF87a", "GIF"),
+    (0, b"GIF89a", "GIF"),
+    (8, b"WEBP", "WEBP"),
+    (0, b"BM", "BMP"),
+    (0, b"II*\x00", "TIFF"),
+    (0, b"MM\x00*", "TIFF"),
+    (4, b"ftypavif", "AVIF"),
+    (4, b"ftypavis", "AVIF"),
+    *((4, b"ftyp" + brand, "HEIF") for brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")),
+    (0, b"\x00\x00\x00\x0cjP  ", "JPEG2000"),
+)
+
+
+class FetchError(CollectError):
+    """One address that gave nothing. `permanent`: asking again is useless; `wait`: seconds the host asked for."""
+
+    def __init__(self, reason: str, *, permanent: bool = False, wait: float | None = None) -> None:
+        super().__init__(reason)
+        self.permanent = permanent
+        self.wait = wait
+
+
+def why_refused(address: str) -> str:
+    """Why the IPv4 or IPv6 `address` is never fetched from, or "" when it is a public one."""
+    ip = ipaddress.ip_address(address.split("%", 1)[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
+        if inner is None and ip in _NAT64:
+            inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        if inner is not None:
+            return why_refused(str(inner))
+    for refused, kind in (
+        (ip in _METADATA, "a cloud metadata address"),
+        (ip.is_loopback, "a loopback address"),
+        (ip.is_unspecified, "an unspecified address"),
+        (ip.is_link_local, "a link-local address"),
+        (ip.is_multicast, "a multicast address"),
+        (not ip.is_global or ip.is_reserved, "a private address"),
+    ):
+        if refused:
+            return kind
+    return ""
+
+
+def host_of(url: str) -> str:
+    """The lower-case `host` or `host:port` of an http(s) URL; PathRefused for any other kind of address."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise PathRefused(f"{url[:200]!r} is not a URL; expected one like https://host/path.") from None
+    if parts.scheme.lower() not in ("http", "https") or not host:
+        raise PathRefused(f"{url[:200]!r} is not fetched: only http:// and https:// addresses with a host are.")
+    return host if port is None else f"{host}:{port}"
+
+
+def addresses(host: str, port: int, *, allow_private: bool = False) -> list[str]:
+    """The IP addresses of `host`, all of them public; PathRefused when one is not, FetchError when there are none.
+
+    Forms like `0x7f.1`, `2130706433` and `[::ffff:127.0.0.1]` are judged by what the system resolves them to.
+    """
+    try:
+        infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise FetchError(f"the name {host!r} does not resolve ({error})") from error
+    found = list(dict.fromkeys(str(info[4][0]) for info in infos))
+    if not allow_private:
+        for address in found:
+            if kind := why_refused(address):
+                raise PathRefused(f"{host} is {kind} ({address}), which is never fetched from; use a public address.")
+    return found
+
+
+def picture_kind(head: bytes) -> str:
+    """The picture format that the first bytes announce (`JPEG`, `PNG`...), or "" when they are no picture's."""
+    return next((kind for at, magic, kind in _MAGIC if head[at : at + len(magic)] == magic), "")
+
+
+def fetch_image(url: str, *, max_bytes: int = 50_000_000, allow_private: bool = False, timeout: float = 20.0) -> bytes:
+    """The bytes of the picture at `url`, at most `max_bytes` of them, within `timeout` seconds in all.
+
+    Follows up to five redirects, each judged like the first address. Raises PathRefused for an address that is never
+    fetched from and CollectError when the answer is missing, too large or no picture.
+    """
+    from imgret_tools.collect.net.transport import make_client, opened, read_body
+
+    deadline = time.monotonic() + timeout
+    with make_client(allow_private=allow_private, timeout=timeout) as client:
+        for _ in range(REDIRECTS + 1):
+            host_of(url)
+            with opened(client, url) as response:
+                if response.has_redirect_location:
+                    url = urljoin(url, response.headers["location"])
+                    continue
+                if response.status_code != 200:
+                    raise FetchError(f"{url[:200]} answers {response.status_code}; expected a picture.")
+                data = b"".join(read_body(response, max_bytes=max_bytes, deadline=deadline))
+            if not picture_kind(data):
+                kind = response.headers.get("content-type", "no content type")
+                raise FetchError(f"{url[:200]} is not a picture ({kind}); give the address of the picture itself.")
+            return data
+    raise FetchError(f"{url[:200]} redirects more than {REDIRECTS} times; give the address of the picture itself.")

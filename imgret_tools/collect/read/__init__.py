@@ -1,0 +1,1 @@
+"""Pages read for the pictures they show."""

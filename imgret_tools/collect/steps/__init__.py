@@ -1,0 +1,1 @@
+"""Crawl, download, clean, split."""

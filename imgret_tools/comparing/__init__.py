@@ -1,0 +1,1 @@
+"""A query under every way to search, side by side, judged honestly."""

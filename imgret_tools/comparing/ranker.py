@@ -1,0 +1,202 @@
+"""A library made ready for a comparison: put in order by every measure, on embeddings and pixels, and by Chroma's HNSW.
+
+It works on encoded queries (`Probe`) and an open library and knows nothing of files; compare.py judges the orders.
+"""
+
+from __future__ import annotations
+
+import time
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgret_tools.comparing.report import Note, RowSearch, note, row_name
+from imgret_tools.errors import BadInput, LibraryError
+from imgret_tools.library.library import HNSW_SPACES, HnswSpace, Library
+from imgret_tools.metrics import METRICS, RowStats, all_values
+from imgret_tools.records import Measure, Scalar, Space
+
+MEASURES: tuple[Measure, ...] = tuple(METRICS)
+CHROMA_DISTANCE: dict[Measure, str] = {"l2": "squared l2", "cosine": "1 - cosine"}
+"""The measures Chroma has a collection for, and what it returns there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A query, encoded: `embedding` (dim,) float32 unit row, `pixels` (size * size * 3,) uint8.
+
+    `label` is "" where unknown; `told` says whether it was stated, not guessed from a folder's name. Images whose
+    content hash is `sha256` are the query itself.
+    """
+
+    query: dict[str, Scalar]
+    embedding: NDArray[np.float32]
+    pixels: NDArray[np.uint8]
+    label: str = ""
+    told: bool = False
+    sha256: str = ""
+    seconds: dict[str, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """The library put in order one way: `numbers` (m,) rows of the snapshot, best first, and their `values` (m,).
+
+    `distances` (m,) are Chroma's own, where the order is Chroma's.
+    """
+
+    space: Space
+    measure: Measure
+    search: RowSearch
+    numbers: NDArray[np.intp]
+    values: NDArray[np.float64]
+    seconds: float
+    distances: NDArray[np.float64] | None = None
+
+    @property
+    def name(self) -> str:
+        """Space, measure and search as one short name."""
+        return row_name(self.space, self.measure, self.search)
+
+
+class Bench:
+    """A library made ready for queries to be compared on it.
+
+    Attributes:
+        k: how many hits count.
+        candidates: how many images the index is asked for.
+        notes: what is missing from the comparison, and why.
+    """
+
+    def __init__(self, library: Library, *, k: int, pixel_stats: RowStats | None) -> None:
+        self.library, self.k = library, k
+        self.snapshot = library.snapshot
+        if not len(self.snapshot):
+            raise BadInput(
+                f"Library {library.card.name!r} holds no images, so nothing can be compared; index a folder into it."
+            )
+        self.candidates = max(4 * k, k + 50)
+        self.labels = np.array([normal(str(label)) for label in self.snapshot.columns["label"]], dtype=object)
+        self.hashes = np.array(self.snapshot.columns["sha256"], dtype=object)
+        self._pixel_matrix = library.pixels.matrix()
+        self._places = library.pixels.numbers(map(str, self.hashes))
+        self._pixel_stats = pixel_stats
+        self.notes: list[Note] = []
+        size, missing = library.card.pixel_size, int((self._places < 0).sum())
+        if missing == len(self._places):
+            self.notes.append(note("pixels_missing", size=size))
+        elif missing:
+            self.notes.append(note("pixels_partial", missing=missing, size=size))
+        self._hnsw = True
+        try:
+            for space in HNSW_SPACES:  # the first query loads the index: that is not the time of a search
+                library.nearest(self.snapshot.rows[0], 1, space=space)
+        except LibraryError as error:
+            self._hnsw = False
+            self.notes.append(note("hnsw_missing", reason=str(error)))
+
+    @cached_property
+    def mean_share(self) -> float:
+        """The largest part of a row's length that its mean makes up, in [0, 1]; 0 for rows centred on 0."""
+        means = self.snapshot.rows.mean(axis=1, dtype=np.float64)
+        return float(np.abs(means).max() * np.sqrt(self.snapshot.rows.shape[1]))
+
+    @cached_property
+    def unit_rows(self) -> bool:
+        """Whether every embedding row has length 1, to a thousandth."""
+        return all(
+            bool(np.abs(np.linalg.norm(self.snapshot.rows[start : start + 8192], axis=1) - 1).max() < 1e-3)
+            for start in range(0, len(self.snapshot), 8192)
+        )
+
+    def own(self, probe: Probe) -> NDArray[np.bool_]:
+        """Which images (n,) are the query itself."""
+        return np.asarray(self.hashes == probe.sha256) if probe.sha256 else np.zeros(len(self.snapshot), bool)
+
+    def rankings(self, probe: Probe, *, timed: bool) -> list[Ranking]:
+        """The library in every order, without the query itself.
+
+        With `timed` each measure is computed by itself for its time; else all in one pass, and `seconds` is NaN.
+        """
+        others = ~self.own(probe)
+        spaces: list[
+            tuple[Space, NDArray[np.intp], Callable[[Sequence[Measure]], dict[Measure, NDArray[np.float64]]]]
+        ] = [
+            ("embedding", np.flatnonzero(others), lambda names: all_values(probe.embedding, self.snapshot.rows, names))
+        ]
+        if (self._places >= 0).any():
+            there = np.flatnonzero(others & (self._places >= 0))
+            spaces.append(
+                ("pixels", there, lambda names: _gathered(self._pixel_values(probe, names), self._places, len(others)))
+            )
+        found: list[Ranking] = []
+        for space, pool, values_of in spaces:
+            together = {} if timed else values_of(MEASURES)
+            for measure in MEASURES:
+                started = time.perf_counter()
+                values = together[measure] if together else values_of([measure])[measure]
+                order = best_first(values[pool], measure)
+                seconds = time.perf_counter() - started if timed else float("nan")
+                numbers = pool[order]
+                found.append(Ranking(space, measure, "exact", numbers, values[numbers], seconds))
+            if space == "embedding" and self._hnsw:
+                found += self._by_index(probe, {row.measure: row for row in found})
+        return found
+
+    def _by_index(self, probe: Probe, exact: dict[Measure, Ranking]) -> list[Ranking]:
+        """The rows of the index alone, and of its candidates put in order by each measure."""
+        own = self.own(probe)
+        near: dict[HnswSpace, tuple[NDArray[np.intp], NDArray[np.float64], float]] = {}
+        for space in HNSW_SPACES:
+            started = time.perf_counter()
+            pairs = self.library.nearest(probe.embedding, self.candidates + int(own.sum()), space=space)
+            seconds = time.perf_counter() - started
+            kept = [(distance, self.snapshot.position[id_]) for id_, distance in pairs]
+            kept = sorted(pair for pair in kept if not own[pair[1]])
+            near[space] = (
+                np.array([number for _, number in kept], dtype=np.intp),
+                np.array([distance for distance, _ in kept], dtype=np.float64),
+                seconds,
+            )
+        rows, reranked = [], []
+        for measure in MEASURES:
+            of_number = np.empty(len(own))
+            of_number[exact[measure].numbers] = exact[measure].values
+            numbers, distances, seconds = near["l2" if measure == "l2" else "cosine"]
+            if measure in CHROMA_DISTANCE:
+                rows.append(Ranking("embedding", measure, "hnsw", numbers, of_number[numbers], seconds, distances))
+            started = time.perf_counter()
+            numbers = np.sort(numbers)
+            values = METRICS[measure].values(probe.embedding, self.snapshot.rows, subset=numbers)
+            order = best_first(values, measure)
+            seconds += time.perf_counter() - started
+            reranked.append(Ranking("embedding", measure, "reranked", numbers[order], values[order], seconds))
+        return rows + reranked
+
+    def _pixel_values(self, probe: Probe, names: Sequence[Measure]) -> dict[Measure, NDArray[np.float64]]:
+        return all_values(probe.pixels, self._pixel_matrix, names, stats=self._pixel_stats)
+
+
+def normal(label: str) -> str:
+    """A label as it is compared: file systems spell one accented name in two ways (Unicode NFC and NFD)."""
+    return unicodedata.normalize("NFC", label)
+
+
+def best_first(values: NDArray[np.float64], measure: Measure) -> NDArray[np.intp]:
+    """All places of `values` (n,) in order, best first; ties keep their order (ascending ids), NaN last."""
+    return np.argsort(-METRICS[measure].score(values), kind="stable")
+
+
+def _gathered(
+    values: dict[Measure, NDArray[np.float64]], places: NDArray[np.intp], count: int
+) -> dict[Measure, NDArray[np.float64]]:
+    """Values of pixel rows as values of images (count,), NaN for an image without a pixel row."""
+    there = places >= 0
+    spread = {measure: np.full(count, np.nan) for measure in values}
+    for measure, of_rows in values.items():
+        spread[measure][there] = of_rows[places[there]]
+    return spread

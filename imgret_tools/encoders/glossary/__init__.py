@@ -1,0 +1,1 @@
+"""Vietnamese put into English for encoders that read English alone."""

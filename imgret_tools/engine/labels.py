@@ -1,0 +1,75 @@
+"""Labels given by hand, kept in the library, and what the encoder would suggest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from imgret_tools.engine.explain import NamesClasses
+from imgret_tools.engine.runtime import Runtime
+from imgret_tools.errors import ImgretError
+from imgret_tools.records import Entry, Record
+
+_NEIGHBOURS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion(Record):
+    """A label for a picture, and how much speaks for it: shares in [0, 1], from neighbours or from the encoder's classes."""
+
+    label: str
+    share: float
+    source: str
+
+
+def give_label(runtime: Runtime, id_: str, label: str, *, library: str = "default") -> Entry:
+    """Label an indexed picture by hand; indexing again keeps the label. An empty one goes back to the folder's name.
+
+    Raises:
+        NotFound: no such library or picture.
+        LibraryLocked: the library is being indexed.
+    """
+    target = runtime.library(library)
+    with target.writing() as writer:
+        entry = target.entry(id_)
+        parent = Path(entry.path).parent
+        of_folder = parent.name if parent != Path(entry.folder) else ""
+        changed = replace(entry, label=label or of_folder, label_by_user=bool(label))
+        if changed != entry:
+            writer.describe([changed])
+    return changed
+
+
+def suggest_labels(runtime: Runtime, id_: str, *, library: str = "default", top: int = 4) -> list[Suggestion]:
+    """Labels that the picture might have, likeliest first.
+
+    The ten nearest labelled pictures vote, each by its cosine (k nearest neighbours); an encoder that knows classes by name
+    adds its likeliest one.
+
+    Raises:
+        NotFound: no such library or picture.
+    """
+    target = runtime.library(library)
+    entry, snapshot = target.entry(id_), target.snapshot
+    labels = snapshot.columns["label"]
+    cosines = np.asarray(snapshot.rows @ target.row(id_))
+    near = [number for number in np.argsort(-cosines, kind="stable") if labels[number] and snapshot.ids[number] != id_]
+    votes: dict[str, float] = {}
+    for number in near[:_NEIGHBOURS]:
+        label = str(labels[number])
+        votes[label] = votes.get(label, 0.0) + max(0.0, float(cosines[number]))
+    total = sum(votes.values()) or 1.0
+    ranked = sorted(votes.items(), key=lambda vote: -vote[1])
+    suggestions = [Suggestion(label, round(vote / total, 4), "neighbours") for label, vote in ranked]
+    encoder = runtime.encoder(target.card.encoder)
+    if isinstance(encoder, NamesClasses):
+        try:
+            name, share = encoder.classify(encoder.prepare(runtime.open_query(entry, encoder.side)), top=1)[0]
+        except ImgretError:  # the picture has gone since: its neighbours are still known
+            pass
+        else:
+            if name not in votes:
+                suggestions.insert(1 if suggestions else 0, Suggestion(name, round(share, 4), "classes"))
+    return suggestions[:top]

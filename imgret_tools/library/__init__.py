@@ -1,0 +1,1 @@
+"""What is indexed: one folder on disk, read through one View."""

@@ -1,0 +1,1 @@
+"""Files become upright RGB pictures, or a reason why not."""

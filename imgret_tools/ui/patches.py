@@ -1,0 +1,109 @@
+"""Where the page meets the tools: errors become messages, texts follow the visitor's language."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from html import escape
+from pathlib import Path
+from typing import Any, ClassVar, get_type_hints
+from urllib.parse import quote
+
+import gradio as gr
+import orjson
+from gradio import component_meta
+from gradio.components import Component
+from gradio.data_classes import ImageData
+from gradio.processing_utils import save_bytes_to_cache
+
+from imgret_tools.errors import ImgretError
+from imgret_tools.ui.texts.table import Language, said
+
+Bound = list[tuple[Component, dict[str, str]]]
+"""Components, and which of their properties show which text."""
+
+
+@contextmanager
+def _without_stubs() -> Iterator[None]:
+    """Classes of components, without the file that Gradio writes beside the source of every one."""
+    made, component_meta.create_or_modify_pyi = component_meta.create_or_modify_pyi, lambda *_: None
+    try:
+        yield
+    finally:
+        component_meta.create_or_modify_pyi = made
+
+
+with _without_stubs():
+
+    class PictureBox(gr.Image):
+        """A picture of the visitor's; Gradio would turn its file into another one, and word the errors."""
+
+        is_template = True  # to the front end, this is Gradio's own
+
+        def preprocess(self, payload: ImageData | None) -> str | None:
+            """The file as it was uploaded."""
+            return payload.path if payload else None
+
+    class Thumbnails(gr.Gallery):
+        """A gallery of addresses with captions; Gradio's own takes far longer, to copy files that `address` serves as they lie."""
+
+        is_template = True
+        _info: ClassVar[dict[str, Any]] = {}
+
+        def api_info(self) -> dict[str, Any]:
+            """Gradio's, made once and not for each update."""
+            if not self._info:
+                self._info.update(super().api_info())
+            return self._info
+
+        def postprocess(self, value: list[Any] | None) -> Any:
+            """What the page shows for `value`, pairs of address and caption."""
+            return [{"image": {"url": url}, "caption": caption} for url, caption in value or []]
+
+
+@contextmanager
+def shown_errors() -> Iterator[None]:
+    """What goes wrong on purpose is shown to the visitor as it reads."""
+    try:
+        yield
+    except ImgretError as error:
+        raise gr.Error(escape(str(error)), print_exception=False) from None
+
+
+def address(file: Path) -> str:
+    """Where the page finds a file of a folder that Gradio serves."""
+    return f"gradio_api/file={quote(str(file))}"
+
+
+def file_for(button: Component, name: str, content: bytes) -> str:
+    """A file that Gradio serves for `button` and deletes with its cache."""
+    return str(save_bytes_to_cache(content, name, button.GRADIO_CACHE))
+
+
+def endpoint(method: Callable[..., object]) -> Callable[..., str]:
+    """A tool's method as a function for `gr.api`: the same parameters, the record as JSON text.
+
+    Text and not a dict, because Gradio's client takes every dict with a `path` for a file and tries to fetch it.
+    """
+
+    @functools.wraps(method)
+    def call(*args: object, **named: object) -> str:
+        with shown_errors():
+            record = method(*args, **named).to_dict()  # type: ignore[attr-defined]
+            return orjson.dumps(record, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+
+    signature = inspect.signature(method)
+    hints = get_type_hints(method)
+    parameters = [parameter.replace(annotation=hints[name]) for name, parameter in signature.parameters.items()]
+    call.__signature__ = signature.replace(parameters=parameters, return_annotation=str)  # type: ignore[attr-defined]
+    call.__annotations__ = {**{name: hints[name] for name in signature.parameters}, "return": str}
+    del call.__dict__["__wrapped__"]
+    return call
+
+
+def spoken(bound: Bound, language: Language) -> list[dict[str, object]]:
+    """An update for each bound component, in its order."""
+    updates: list[dict[str, Any]] = [{name: said(language, key) for name, key in texts.items()} for _, texts in bound]
+    return [gr.update(**update) for update in updates]

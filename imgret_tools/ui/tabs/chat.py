@@ -1,0 +1,184 @@
+"""The chat tab: answers as they arrive, tool calls folded under titles, pictures inline, uploads to ask about."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+
+import gradio as gr
+from PIL import Image
+
+from imgret_tools.chat.events import Answered, Called, Said, Talk, Working
+from imgret_tools.comparing.figure import png_of, thumbnail_of
+from imgret_tools.comparing.report import Comparison
+from imgret_tools.engine.runtime import Runtime
+from imgret_tools.errors import ImgretError
+from imgret_tools.records import SearchReport, quoted
+from imgret_tools.ui.patches import Bound
+
+_PAUSE = 0.1
+"""Seconds between two sights of an answer that is being written: each costs the page a drawing."""
+
+
+@dataclass
+class Conversation:
+    """One visitor's talk and the messages shown for it."""
+
+    talk: Talk
+    shown: list[gr.ChatMessage] = field(default_factory=list)
+    stop: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass(frozen=True, slots=True)
+class ChatTab:
+    """Components whose texts follow the page's language, and the event after an answer, for what shows the libraries."""
+
+    bound: Bound
+    finished: gr.events.Dependency
+
+
+def chat_tab(runtime: Runtime, start: Callable[[], Talk]) -> ChatTab:
+    """Draw the tab inside the current Blocks.
+
+    Args:
+        runtime: Where thumbnails come from.
+        start: Begins a talk; called once a visitor, on the server, where the provider's key stays.
+    """
+    conversation = gr.State(None)
+    chatbot = gr.Chatbot(elem_id="chat", show_label=False, height=560, buttons=["copy"])
+    box = gr.MultimodalTextbox(elem_id="chat_box", show_label=False, file_types=["image"], file_count="single")
+    with gr.Row():
+        stop = gr.Button(elem_id="chat_stop")
+        clear = gr.Button(elem_id="chat_clear")
+
+    def reply(
+        message: dict[str, object], now: Conversation | None
+    ) -> Iterator[tuple[list[gr.ChatMessage], Conversation, dict[str, object]]]:
+        now = now or Conversation(start())
+        box_next: dict[str, object] = {"text": "", "files": []}
+        for shown in answer(runtime, now, message):
+            yield list(shown), now, box_next
+            box_next = gr.skip()  # what the visitor writes meanwhile stays
+
+    asked = box.submit(
+        reply,
+        [box, conversation],
+        [chatbot, conversation, box],
+        trigger_mode="always_last",  # what is sent during an answer is asked after it
+        api_visibility="private",
+        concurrency_limit=4,
+    )
+
+    def stopped(now: Conversation | None) -> None:
+        if now is not None:
+            now.stop.set()
+
+    def cleared(now: Conversation | None) -> tuple[list[gr.ChatMessage], None]:
+        stopped(now)
+        return [], None
+
+    # A turn that is stopped ends by itself, says so, and keeps what a long call has done.
+    stop.click(stopped, conversation, None, api_visibility="private", queue=False)
+    gr.on(
+        [clear.click, chatbot.clear],
+        cleared,
+        conversation,
+        [chatbot, conversation],
+        cancels=[asked],
+        api_visibility="private",
+    )
+    bound: Bound = [
+        (box, {"placeholder": "chat_hint"}),
+        (stop, {"value": "chat_stop"}),
+        (clear, {"value": "chat_clear"}),
+    ]
+    return ChatTab(bound, asked)
+
+
+def answer(runtime: Runtime, now: Conversation, message: dict[str, object]) -> Iterator[list[gr.ChatMessage]]:
+    """The messages to show, again after each event of the turn."""
+    text = str(message.get("text") or "").strip()
+    files = message.get("files") or []
+    picture = Path(str(files[0])) if isinstance(files, list) and files else None
+    if not text and picture is None:
+        yield now.shown
+        return
+    if picture is not None:
+        now.shown.append(gr.ChatMessage(role="user", content=gr.Image(str(picture), show_label=False, buttons=[])))
+    if text:
+        now.shown.append(gr.ChatMessage(role="user", content=text))
+    yield now.shown
+    stop = now.stop = threading.Event()
+    calls: dict[str, gr.ChatMessage] = {}
+    speaking: gr.ChatMessage | None = None
+    spoken, shown_at = "", 0.0
+    try:
+        for event in now.talk.ask(text, picture, cancelled=stop.is_set):
+            match event:
+                case Working(id, at):
+                    left = "" if at.seconds_left is None else f" · {at.seconds_left:.0f} s"
+                    calls[id].content = f"{at.stage}: {at.done} / {at.total} · {at.rate:.0f}/s{left}"
+                case Said(piece):
+                    if speaking is None:
+                        speaking, spoken = gr.ChatMessage(role="assistant", content=""), ""
+                        now.shown.append(speaking)
+                    spoken += piece
+                    speaking.content = harmless(spoken)
+                case Called(id, name, arguments):
+                    speaking = None
+                    title = (
+                        f"{name}({', '.join(f'{key}={quoted(str(value), 40)}' for key, value in arguments.items())})"
+                    )
+                    calls[id] = gr.ChatMessage(
+                        role="assistant", content="", metadata={"title": harmless(title), "status": "pending"}
+                    )
+                    now.shown.append(calls[id])
+                case Answered():
+                    _finish(calls, event)
+                    yield now.shown
+                    if pictures := _pictures(runtime, event):
+                        now.shown.append(gr.ChatMessage(role="assistant", content=pictures))
+            if isinstance(event, Said | Working) and time.monotonic() < shown_at + _PAUSE:
+                continue
+            yield now.shown
+            shown_at = time.monotonic()
+        yield now.shown
+    except ImgretError as error:
+        now.shown.append(gr.ChatMessage(role="assistant", content=str(error)))
+        yield now.shown
+
+
+def harmless(text: str) -> str:
+    """Markdown whose HTML and pictures are shown as text: a file name must not make the page fetch from elsewhere."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace("![", "!\\[")
+
+
+def _finish(calls: dict[str, gr.ChatMessage], event: Answered) -> None:
+    message = calls.get(event.id)
+    if message is not None:
+        fenced = event.text.replace("```", "'''")
+        message.content = f"```text\n{fenced}\n```"
+        message.metadata = {"title": message.metadata.get("title", event.name), "status": "done"}
+
+
+def _pictures(runtime: Runtime, event: Answered) -> gr.Gallery | gr.Image | None:
+    """What a tool found, to look at, opened here so that no folder of pictures is served.
+
+    Of a search the hits' thumbnails with rank and label, of a comparison its figure.
+    """
+    if isinstance(event.report, Comparison):
+        with Image.open(BytesIO(png_of(event.report, runtime))) as figure:
+            return gr.Image(figure.copy(), show_label=False, buttons=[])
+    if not isinstance(event.report, SearchReport):
+        return None
+    library = runtime.library(event.report.library)
+    shown = [
+        (picture, f"#{hit.rank} {hit.label}".strip())
+        for hit in event.report.hits
+        if (picture := thumbnail_of(library, runtime, hit.id)) is not None
+    ]
+    return gr.Gallery(shown, columns=5, height="auto", show_label=False) if shown else None

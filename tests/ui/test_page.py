@@ -1,0 +1,183 @@
+"""The page in a real Chromium, and its API by Gradio's own client."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from conftest import ROOT, photo
+
+from imgret_tools.demo import PHOTOS
+from imgret_tools.tools import TOOLS, ImageTools
+from imgret_tools.ui.texts.table import TEXTS, language_of
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+
+def first_caption(page: Page) -> str:
+    page.wait_for_selector("#hits img")
+    return page.locator("#hits .caption-label").first.inner_text()
+
+
+def visit(page: Page, url: str) -> None:
+    """Open the page and wait until the server has filled in its texts."""
+    page.goto(url)
+    page.wait_for_selector("#status p")
+
+
+def downloaded(page: Page, kind: str) -> bytes:
+    """The file behind a download button, which is filled a moment after its panel opens."""
+    from playwright.sync_api import TimeoutError as Late
+
+    for _ in range(10):
+        try:
+            with page.expect_download(timeout=2_000) as waited:
+                page.locator(f"#download_{kind}").click()
+            return Path(waited.value.path()).read_bytes()
+        except Late:
+            continue
+    pytest.fail(f"no {kind} file came")
+
+
+def test_an_uploaded_photo_comes_back_first(page: Page, app: str) -> None:
+    visit(page, app)
+    page.locator("#query_image input[type=file]").set_input_files(photo("skimage/data/coffee.png"))
+    page.wait_for_selector("#query_image img")
+    page.locator("#search").click()
+    assert re.match(r"coffee · (1|0\.99)", first_caption(page))
+
+
+def test_words_then_more_like_this_then_the_link_in_a_second_browser(page: Page, browser: Browser, app: str) -> None:
+    visit(page, app)
+    page.locator("#query_text textarea, #query_text input").fill("a motorcycle")
+    page.keyboard.press("Enter")
+    assert first_caption(page).startswith("motorcycle")
+    page.wait_for_url(re.compile("text=a"))
+    page.locator("#hits button.thumbnail-item, #hits .grid-container button").first.click()
+    page.locator("#more_like_this").click()
+    page.wait_for_url(re.compile("image="))
+    caption = first_caption(page)
+    assert caption.startswith("motorcycle")
+    second = browser.new_context().new_page()
+    second.goto(page.url)
+    assert first_caption(second) == caption
+    second.context.close()
+
+
+def test_results_are_downloaded(page: Page, app: str) -> None:
+    page.goto(f"{app}/?text=lion&k=4")
+    first_caption(page)
+    page.get_by_text("Download results").click()
+    for kind, begins in (("csv", b"rank,id"), ("json", b"{"), ("html", b"<!doctype html>")):
+        assert downloaded(page, kind).startswith(begins)
+
+
+def test_indexing_reports_and_escapes_a_broken_file(page: Page, app: str) -> None:
+    visit(page, app)
+    page.get_by_role("tab", name="Index").click()
+    page.locator("#folder textarea, #folder input").fill("photos")
+    page.locator("#new_library textarea, #new_library input").fill("mine")
+    page.locator("#index").click()
+    page.wait_for_selector("#report .imgret-failed", timeout=60_000)
+    report = page.locator("#report").inner_text()
+    assert "12 added" in report
+    assert "broken.jpg" in report
+    page.goto(f"{app}/?library=mine&text=a+rocket")
+    assert first_caption(page).startswith("rocket")
+
+
+def test_the_comparison_is_drawn(page: Page, app: str) -> None:
+    visit(page, app)
+    page.get_by_role("tab", name="Compare").click()
+    page.locator("#compare_image input[type=file]").set_input_files(photo("gradio/media_assets/images/cheetah.jpg"))
+    page.wait_for_selector("#compare_image img")
+    page.locator("#compare").click()
+    page.wait_for_selector("#comparison table img")
+    assert "By construction" in page.locator("#comparison").inner_text()
+
+
+def test_bad_input_gives_a_message(page: Page, app: str) -> None:
+    alert = page.locator("#status [role=alert]")
+    visit(page, app)
+    page.locator("#search").click()
+    alert.wait_for()
+    for query in ("library=gone&text=cat", "image=0123456789ab", "text=cat&where=nonsense", "image=/etc/passwd"):
+        page.goto(f"{app}/?{query}")
+        alert.wait_for()
+        named = re.split("[=&]", query)[-1] if "library" not in query else "gone"
+        assert named in alert.inner_text()
+        assert page.locator("#hits img").count() == 0
+    visit(page, app)
+    page.get_by_role("tab", name="Index").click()
+    page.locator("#folder textarea, #folder input").fill("/etc")
+    page.locator("#index").click()
+    page.wait_for_selector("#report [role=alert]")
+    assert "/etc" in page.locator("#report").inner_text()
+
+
+def test_a_phone_in_vietnamese_needs_no_sideways_scrolling(browser: Browser, app: str) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 844}, locale="vi-VN", color_scheme="dark")
+    page = context.new_page()
+    page.goto(f"{app}/?text=con+m%C3%A8o")
+    assert first_caption(page).startswith("cat")
+    assert page.get_by_role("tab", name="Tìm kiếm").is_visible()
+    page.wait_for_function("document.documentElement.lang === 'vi'")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    context.close()
+
+
+def test_the_api_holds_exactly_the_typed_tools(app: str) -> None:
+    from gradio_client import Client
+
+    client = Client(app, verbose=False)
+    endpoints = client.view_api(return_format="dict")["named_endpoints"]
+    for tool in TOOLS:
+        parameters = [parameter["parameter_name"] for parameter in endpoints[f"/{tool}"]["parameters"]]
+        assert parameters == [
+            name for name in inspect.signature(getattr(ImageTools, tool)).parameters if name != "self"
+        ]
+    assert set(endpoints) == {
+        "/index_folder",
+        "/search_similar_image",
+        "/compare_metrics",
+    }
+    found = json.loads(client.predict(text="a lion", k=2, library="demo", api_name="/search_similar_image"))
+    assert found["hits"][0]["label"] == "lion"
+    with pytest.raises(Exception, match="whole number from 1 to 200"):
+        client.predict(text="a lion", k=10**9, library="demo", api_name="/search_similar_image")
+    client.close()
+
+
+def test_every_text_has_both_languages_and_the_same_fields() -> None:
+    for key, (english, vietnamese) in TEXTS.items():
+        assert english.strip(), key
+        assert vietnamese.strip(), key
+        assert sorted(re.findall(r"\{(\w+)", english)) == sorted(re.findall(r"\{(\w+)", vietnamese)), key
+
+
+def test_every_text_is_used_and_every_used_text_is_there() -> None:
+    sources = "".join(
+        path.read_text("utf-8") for path in (ROOT / "imgret_tools" / "ui").rglob("*.py") if path.parent.name != "texts"
+    )
+    unused = [key for key in TEXTS if f'"{key}"' not in sources and f"'{key}'" not in sources]
+    assert unused == []
+
+
+def test_language_is_asked_for_or_accepted() -> None:
+    assert language_of(None, "vi-VN,vi;q=0.9,en;q=0.8") == "vi"
+    assert language_of("en", "vi") == "en"
+    assert language_of(None, None) == "en"
+
+
+def test_the_demo_has_at_least_25_different_photos(tmp_path: Path) -> None:
+    from imgret_tools.demo import collect_demo
+
+    files = [path for path in collect_demo(tmp_path).rglob("*") if path.is_file()]
+    assert len(files) >= 25
+    assert len({path.read_bytes() for path in files}) == len(files)
+    assert sum(len(names) > 1 for names in PHOTOS.values()) >= 5
