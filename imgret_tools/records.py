@@ -15,6 +15,7 @@ from typing import Literal
 Measure = Literal["cosine", "l2", "l1", "pearson"]
 Space = Literal["embedding", "pixels"]
 SearchKind = Literal["auto", "exact", "hnsw"]
+Order = Literal["newest", "oldest", "name", "largest"]
 Scalar = str | int | float | bool | None
 
 
@@ -41,6 +42,7 @@ class Entry(Record):
 
     `id` is the first 12 hex digits of the content hash when the picture was first seen (`-2`, `-3`... for further copies);
     it stays when the file is renamed or edited. `width` and `height` are of the upright picture. `mtime` is in ns.
+    `keywords` stand in one text, U+001F between them. `away`: the file's drive or folder was not there at the last look.
     """
 
     id: str
@@ -56,7 +58,11 @@ class Entry(Record):
     camera: str | None = None
     latitude: float | None = None
     longitude: float | None = None
+    rating: int | None = None
+    keywords: str | None = None
+    caption: str | None = None
     label_by_user: bool = False
+    away: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +104,7 @@ class IndexReport(Record):
     images_per_second: float
     stages: dict[str, float]
     renamed: int = 0
+    away: int = 0
     skipped: list[Failure] = field(default_factory=list)
     total: int = 0
     cancelled: bool = False
@@ -140,12 +147,16 @@ class Hit(Record):
         folder = str(self.metadata.get("folder") or "").rstrip("/\\")
         inside = self.path.startswith(folder) and self.path[len(folder) : len(folder) + 1] in ("/", "\\")
         name = self.path[len(folder) + 1 :] if folder and inside else self.path
-        return f"{self.rank}. id {self.id}{label} value {self.value:.4g} file {quoted(name, 60)}"
+        away = " (away: its file is not there)" if self.metadata.get("away") else ""
+        return f"{self.rank}. id {self.id}{label} value {self.value:.4g} file {quoted(name, 60)}{away}"
 
 
 @dataclass(frozen=True, slots=True)
 class SearchReport(Record):
-    """A ranking, best first. `searched` is how many pictures the filters let through, `query` what was asked."""
+    """A ranking, best first; or pictures in the order that `query` names, without scores.
+
+    `searched` is how many pictures were ranked, `matching` how many satisfy the filters, `query` what was asked.
+    """
 
     library: str
     encoder: str
@@ -158,6 +169,7 @@ class SearchReport(Record):
     search: Literal["exact", "hnsw"] = "exact"
     total: int = 0
     notice: str = ""
+    matching: int = 0
 
     def __str__(self) -> str:
         asked = ", ".join(f"{name} {quoted(str(value))}" for name, value in self.query.items() if value is not None)
@@ -174,7 +186,7 @@ class SearchReport(Record):
 
 @dataclass(frozen=True, slots=True)
 class LibraryInfo(Record):
-    """What a library is and holds."""
+    """What a library is and holds; of one that cannot be opened, `damaged` says why and the rest is empty."""
 
     name: str
     encoder: str
@@ -187,8 +199,12 @@ class LibraryInfo(Record):
     revision: int
     bytes_on_disk: int
     notice: str = ""
+    away: int = 0
+    damaged: str = ""
 
     def __str__(self) -> str:
+        if self.damaged:
+            return f"Library {quoted(self.name)} cannot be opened: {self.damaged}"
         labels = ", ".join(f"{quoted(name, 40)} {count}" for name, count in list(self.labels.items())[:12])
         more = f", ... {len(self.labels) - 12} more" if len(self.labels) > 12 else ""
         lines = [
@@ -197,6 +213,8 @@ class LibraryInfo(Record):
             f"labels: {labels}{more}" if labels else "labels: none (pictures in sub-folders get the sub-folder's name)",
             "folders: " + (", ".join(quoted(folder) for folder in self.folders) or "none"),
         ]
+        if self.away:
+            lines.append(f"away: {self.away} images whose drive or folder was not there at the last look")
         if self.notice:
             lines.append(self.notice)
         return "\n".join(lines)

@@ -262,9 +262,9 @@ class ImageTools:
             NotFound, PathRefused, BadInput: it names none of them.
         """
         if _ID.fullmatch(image):
-            found = self.runtime.library(library)
-            if image in found.snapshot.position or not Path(image).exists():
-                return found.entry(image)
+            with self.runtime.view(library) as view:
+                if view.find(image) is not None or not Path(image).exists():
+                    return view.entry(image)
         if re.match(r"https?://", image):
             return self._fetched(image)
         path = self.allowed(image)

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from imgret_tools import ImageTools, Runtime, Settings
+from imgret_tools.records import Entry
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -48,6 +50,30 @@ def photo(name: str) -> Path:
     assert spec is not None
     assert spec.origin is not None
     return Path(spec.origin).parent / rest
+
+
+def entries_of(runtime: Runtime, library: str = "default") -> list[Entry]:
+    """All pictures of a library, by id."""
+    with runtime.view(library) as view:
+        return sorted(view.entries(), key=lambda entry: entry.id)
+
+
+def rows_of(runtime: Runtime, library: str = "default") -> np.ndarray:
+    """The embedding rows (n, dim) of a library, by ascending id."""
+    with runtime.view(library) as view:
+        return np.array(view.matrix[view.in_order_of_ids()[0]])
+
+
+def row_of(runtime: Runtime, id_: str) -> np.ndarray:
+    """The embedding row of a picture of the library `default`."""
+    with runtime.view() as view:
+        return np.array(view.row(id_))
+
+
+def labels_of(runtime: Runtime) -> dict[str, int]:
+    """How many pictures of the library `default` each label has."""
+    with runtime.view() as view:
+        return view.labels()
 
 
 def copy_photos(folder: Path) -> Path:

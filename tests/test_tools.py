@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from conftest import entries_of
 
 from imgret_tools import ImageTools, Runtime
 from imgret_tools.errors import BadInput, NotFound, PathRefused, ReadOnly
@@ -35,7 +36,7 @@ def test_text_and_picture_together_and_a_negative(indexed: ImageTools) -> None:
 def test_a_library_picture_finds_itself_first_by_path_and_is_left_out_by_id(
     indexed: ImageTools, measure: str, space: str
 ) -> None:
-    entry = next(indexed.runtime.library().snapshot.entries())
+    entry = entries_of(indexed.runtime)[0]
     by_path = indexed.search_similar_image(image=entry.path, measure=measure, space=space)  # type: ignore[arg-type]
     assert by_path.hits[0].id == entry.id
     assert [hit.score for hit in by_path.hits] == sorted((hit.score for hit in by_path.hits), reverse=True)
