@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -19,11 +20,32 @@ Order = Literal["newest", "oldest", "name", "largest"]
 Scalar = str | int | float | bool | None
 
 
+_BLANK_LETTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u3164\uffa0")
+"""Marks and letters for Unicode, nothing for a reader's eye."""
+
+
+def visible(text: str) -> str:
+    r"""`text` on one line, in the order it is stored: what breaks, turns or hides text stands as \n, \uXXXX, as in JSON.
+
+    That is every control, format and unassigned character (line and paragraph ends, bidirectional overrides and isolates,
+    zero-width ones, tags), halves of a letter as file names that are no Unicode leave them, and letters that show nothing.
+    """
+    return "".join(letter if _shows(letter) else _escape(letter) for letter in text)
+
+
+def _shows(letter: str) -> bool:
+    return (letter.isprintable() or unicodedata.category(letter) == "Zs") and letter not in _BLANK_LETTERS
+
+
+def _escape(letter: str) -> str:
+    return "\\u007f" if letter == "\x7f" else json.dumps(letter)[1:-1]
+
+
 def quoted(text: str, limit: int = 120) -> str:
     """`text` as one quoted line of at most about `limit` characters, so that data can never pass for instructions."""
     if len(text) > limit:
         text = text[: limit // 2 - 1] + "…" + text[-(limit // 2) :]
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f").replace("\u2028", "\\u2028")
+    return visible(json.dumps(text, ensure_ascii=False))
 
 
 class Record:
