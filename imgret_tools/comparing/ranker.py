@@ -174,7 +174,11 @@ class Ranker:
                 numbers = pool[order]
                 found.append(Ranking(space, measure, "exact", numbers, values[numbers], seconds))
             if space == "embedding" and self._hnsw:
-                found += self._by_index(probe, {row.measure: row for row in found})
+                try:
+                    found += self._by_index(probe, {row.measure: row for row in found})
+                except LibraryError as error:
+                    self._hnsw = False
+                    self.notes.append(note("hnsw_missing", reason=str(error)))
         return found
 
     def _by_index(self, probe: Probe, exact: dict[Measure, Ranking]) -> list[Ranking]:

@@ -36,7 +36,7 @@ from imgret_tools.pictures.find import FoundImage, Scan, walk
 from imgret_tools.pictures.open import open_picture
 from imgret_tools.pictures.pixels import resize_pixels
 from imgret_tools.pictures.thumbnails import ThumbnailCache
-from imgret_tools.records import Entry, Failure, IndexReport, Progress
+from imgret_tools.records import Entry, Failure, IndexReport, Progress, quoted
 
 BATCH = 32
 _DECODERS = max(2, min(8, os.cpu_count() or 2))
@@ -275,6 +275,8 @@ class _Run:
                         settled += 1
                         self._take_read(_LOOK_AHEAD, stop)
                         show(Path(file.path).name)
+                if changed:
+                    self._take_read(0, stop)
             while self._reading and not stop():
                 self._take_read(len(self._reading) - 1, stop)
                 show()
@@ -525,9 +527,10 @@ class _Run:
                     writer.mark_away([entry.id for entry in page if here.get(entry.id) and not entry.away], away=True)
         self.removed = len(gone)
         if self.away:
+            named = ", ".join(map(quoted, absent.folders[:3])) + (", ..." if len(absent.folders) > 3 else "")
             self.notices.append(
-                f"{self.away} images are away: their drive or folder is not there. They stay in the library and come back "
-                f"with it; `imgret forget {self._folder}` takes them out."
+                f"{self.away} images are away: their drive or folder is not there ({named}). They stay in the library and "
+                "come back with it; `imgret forget FOLDER` takes them out."
             )
         if self._dry_run:
             return
@@ -610,17 +613,25 @@ class _Absent:
 
     Away is what an unmounted drive leaves: no picture in the whole folder, or a mount point, that is a folder that is there
     and empty. A file that is missing among others, or a folder missing from one that holds other things, was taken out.
+
+    Attributes:
+        folders: where the pictures were that are away.
     """
 
     def __init__(self, root: Path, *, everything: bool) -> None:
         self._root, self._everything = root, everything
         self._known: dict[Path, bool] = {}
+        self.folders: list[str] = []
 
     def is_away(self, entry: Entry) -> bool:
         """Whether the entry, whose file is not there, is away."""
         if entry.path.startswith(DISPLACED):
             return False
-        return self._everything or self._in_empty_folder(Path(entry.path).parent)
+        folder = self._root if self._everything else Path(entry.path).parent
+        away = self._everything or self._in_empty_folder(folder)
+        if away and str(folder) not in self.folders:
+            self.folders.append(str(folder))
+        return away
 
     def _in_empty_folder(self, folder: Path) -> bool:
         if folder not in self._known:

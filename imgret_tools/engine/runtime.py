@@ -30,7 +30,7 @@ from imgret_tools.errors import BadInput, ImageError, ImgretError, IndexUnavaila
 from imgret_tools.library import doctor
 from imgret_tools.library.catalogue import Card
 from imgret_tools.library.chroma import HnswSpace
-from imgret_tools.library.filters import Condition
+from imgret_tools.library.filters import FIELDS, Condition, nothing_holds
 from imgret_tools.library.library import Library, folder_name, require
 from imgret_tools.library.view import View
 from imgret_tools.metrics import METRICS, RowStats, row_stats
@@ -521,7 +521,9 @@ class Runtime:
                     kind = "exact"
                     notices.append(f"Exact scan: {error}")
             found, values = nearest_rows(view, row, measure, pool, wanted)
-        if wanted > searched:
+        if not searched and where:
+            notices += self._nothing_matches(view, where)
+        elif wanted > searched:
             notices.append(f"{searched} images could be searched, fewer than the {wanted} asked for.")
         found, values = found[offset:], values[offset:]
         return SearchReport(
@@ -577,7 +579,19 @@ class Runtime:
                 hits=[hit(entry, rank=offset + place + 1) for place, entry in enumerate(entries)],
                 total=len(view),
                 matching=matching,
+                notice="" if matching or not where else " ".join(self._nothing_matches(view, where)),
             )
+
+    @staticmethod
+    def _nothing_matches(view: View, where: Sequence[Condition]) -> list[str]:
+        """What to say when the filters leave nothing: of each that alone leaves nothing, which values there are."""
+        said = []
+        for condition in where:
+            if not view.count([condition]):
+                ordered = FIELDS[condition.field] in ("number", "date")
+                known = view.span(condition.field) if ordered else list(view.counts(condition.field))
+                said.append(nothing_holds(condition, known))
+        return said or ["No picture satisfies all the filters together; leave one out."]
 
     @staticmethod
     def _kind(search: SearchKind, space: Space, where: Sequence[Condition], size: int) -> Literal["exact", "hnsw"]:

@@ -183,6 +183,12 @@ def read_card(connection: sqlite3.Connection) -> Card:
     return Card(**dict(zip(_CARD, found, strict=True)), folders=folders)
 
 
+def revision(home: Path) -> int:
+    """The library's revision as of now, whatever a View may hold."""
+    with closing(connect(home)) as connection:
+        return read_card(connection).revision
+
+
 def set_card(connection: sqlite3.Connection, **changes: Scalar) -> None:
     """Change fields of the card."""
     names = ", ".join(f"{name} = ?" for name in changes)

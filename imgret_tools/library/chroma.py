@@ -164,7 +164,8 @@ class VectorIndex:
             return dict(self._collections["cosine"].metadata or {})
 
     def wipe(self) -> None:
-        """Throw away all that Chroma holds of this library; `opened` makes it anew, empty. Chroma must not be open."""
+        """Throw away all that Chroma holds of this library; `opened` makes it anew, empty. Nobody may be using it."""
+        self._let_go()
         if not self._url:
             shutil.rmtree(self.folder, ignore_errors=True)
             return

@@ -23,7 +23,7 @@ from imgret_tools.library.feeding import feed_waiting
 from imgret_tools.library.library import Library
 from imgret_tools.library.rows import row_file
 from imgret_tools.library.view import View
-from imgret_tools.library.writer import Picture
+from imgret_tools.library.writer import Picture, Writer
 from imgret_tools.records import Entry
 
 SAMPLE = 200
@@ -124,8 +124,7 @@ def rebuild(library: Library) -> int:
     if damaged:
         _catalogue_from_chroma(library)
     with library.writing("rebuilding") as writer:
-        _mend_rows(library, writer.card)
-    with library.writing("rebuilding") as writer:
+        _mend_rows(library, writer)
         writer.wipe_index()
         if reason := writer.open_index("rebuilding"):
             raise IndexUnavailable(reason)
@@ -134,8 +133,9 @@ def rebuild(library: Library) -> int:
         return writer.card.images
 
 
-def _mend_rows(library: Library, card: Card) -> None:
+def _mend_rows(library: Library, writer: Writer) -> None:
     """Rows that the file lacks or that are no unit rows come back from Chroma where it has them; else their pictures leave."""
+    card = writer.card
     file = row_file(library.home, card)
     with closing(catalogue.connect(library.home, write=True)) as connection:
         there = file.whole()
@@ -158,9 +158,8 @@ def _mend_rows(library: Library, card: Card) -> None:
             for id_, fact, row in zip(ids, facts, rows, strict=True):
                 if id_ in lost and fact.get("sha256") == lost[id_].sha256:
                     pictures.append(Picture(lost.pop(id_), np.asarray(row), None))
-    with library.writing("rebuilding") as writer:
-        writer.store(pictures)
-        writer.remove(lost)
+    writer.store(pictures)
+    writer.remove(lost)
 
 
 def _catalogue_from_chroma(library: Library) -> None:

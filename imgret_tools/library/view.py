@@ -246,6 +246,8 @@ class View:
             if len(waiting):
                 feed_waiting(self.home, self._index)
             found = self._index.nearest(row, n, space=space)
+            if catalogue.revision(self.home) != self.card.revision:
+                raise IndexUnavailable("The library was changed this moment, and Chroma may be ahead of this search.")
         there = self.find_all([id_ for id_, _ in found])
         near: list[tuple[int, float | None]] = [(there[id_], far) for id_, far in found if id_ in there]
         return near + [(int(number), None) for number in waiting if number not in there.values()]
