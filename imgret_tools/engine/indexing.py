@@ -20,7 +20,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from imgret_tools.encoders.protocol import Encoder
 from imgret_tools.errors import BadInput, ImageError, IndexUnavailable, NotFound, own_words
+from imgret_tools.library import doctor
 from imgret_tools.library.library import Library, require
 from imgret_tools.library.survey import DISPLACED, SeenFile, Survey
 from imgret_tools.library.writer import Picture, Writer
@@ -117,6 +118,9 @@ def index_folder(
         if not dry_run:
             writer.set_pixel_size(pixel_size or writer.card.pixel_size)
         run.go(progress or (lambda _: None), cancelled or (lambda: False))
+        if writer.index_left_open and writer.index_open:
+            with suppress(IndexUnavailable):  # another thread is asking it: the next run looks again
+                doctor.heal_index(library, writer)
         card = writer.card
     seconds = time.perf_counter() - started
     return IndexReport(

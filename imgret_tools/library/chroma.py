@@ -164,8 +164,15 @@ class VectorIndex:
             return dict(self._collections["cosine"].metadata or {})
 
     def wipe(self) -> None:
-        """Throw away all that Chroma holds of this library; `opened` makes it anew, empty. Nobody may be using it."""
-        self._let_go()
+        """Throw away all that Chroma holds of this library; `opened` makes it anew, empty.
+
+        Raises:
+            IndexUnavailable: another thread is asking it.
+        """
+        with self._mutex:
+            if self._users:
+                raise IndexUnavailable("Chroma is being asked by another thread; try again when it has its answer.")
+            self._let_go()
         if not self._url:
             shutil.rmtree(self.folder, ignore_errors=True)
             return

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from imgret_tools.errors import ImgretError, IndexUnavailable, LibraryDamaged
 from imgret_tools.library import catalogue
 from imgret_tools.library.catalogue import Card
-from imgret_tools.library.chroma import HNSW_SPACES
+from imgret_tools.library.chroma import HNSW_SPACES, HnswSpace
 from imgret_tools.library.feeding import feed_waiting
 from imgret_tools.library.library import Library
 from imgret_tools.library.rows import row_file
@@ -93,12 +93,7 @@ def _index_problems(library: Library, view: View, sample: int) -> list[str]:
                     )
                 if extra := held - set(ids):
                     problems.append(f"Chroma's {space} collection holds {len(extra)} images that the catalogue lacks.")
-                lost = 0
-                chosen = view.numbers[np.linspace(0, len(view) - 1, min(sample, len(view))).astype(int)]
-                for row in np.asarray(view.matrix[chosen]):
-                    found = [view.find(id_) for id_, _ in library.index.nearest(row, 3, space=space)]
-                    rows = view.matrix[[number for number in found if number is not None]]
-                    lost += not bool((np.abs(rows - row).max(axis=1, initial=0) < 1e-5).any())
+                lost = _unreachable(library, view, space, sample)
                 if lost:
                     problems.append(
                         f"{lost} sampled images do not find themselves by HNSW in Chroma's {space} collection."
@@ -106,6 +101,28 @@ def _index_problems(library: Library, view: View, sample: int) -> list[str]:
     except IndexUnavailable as error:
         problems.append(str(error))
     return problems
+
+
+def _unreachable(library: Library, view: View, space: HnswSpace, sample: int) -> int:
+    """How many of a sample of the rows HNSW does not find when asked for them; Chroma has to be open."""
+    chosen = view.numbers[np.linspace(0, len(view) - 1, min(sample, len(view))).astype(int)]
+    lost = 0
+    for row in np.asarray(view.matrix[chosen]):
+        found = [view.find(id_) for id_, _ in library.index.nearest(row, 3, space=space)]
+        rows = view.matrix[[number for number in found if number is not None]]
+        lost += not bool((np.abs(rows - row).max(axis=1, initial=0) < 1e-5).any())
+    return lost
+
+
+def heal_index(library: Library, writer: Writer, *, sample: int = SAMPLE) -> None:
+    """Make Chroma anew if a writer that died while it had Chroma open left rows that HNSW cannot reach any more."""
+    with library.view() as view:
+        if not any(_unreachable(library, view, space, sample) for space in HNSW_SPACES):
+            return
+    writer.close_index()
+    writer.wipe_index()
+    if not writer.open_index("mending Chroma"):
+        writer.feed()
 
 
 def rebuild(library: Library) -> int:

@@ -49,12 +49,15 @@ class Writer:
 
     Attributes:
         card: what the library records about itself, as of the last commit.
+        index_left_open: an earlier writer died while it had Chroma open.
     """
 
     def __init__(self, home: Path, connection: sqlite3.Connection, index: VectorIndex) -> None:
         self.home = home
         self._connection, self._index = connection, index
         self._open, self._index_open = ExitStack(), False
+        self._feeding = home / "chroma.feeding"
+        self.index_left_open = False
         self.card = catalogue.read_card(connection)
 
     def close(self) -> None:
@@ -72,6 +75,8 @@ class Writer:
             try:
                 self._open.enter_context(self._index.opened(self.card, doing, wait=_CHROMA_WAIT, writer=True))
                 self._index_open = True
+                self.index_left_open = self.index_left_open or self._feeding.exists()
+                self._feeding.touch()
                 return ""
             except IndexBroken as error:
                 if attempt:
@@ -89,6 +94,8 @@ class Writer:
 
     def close_index(self) -> None:
         """Let go of Chroma before the end."""
+        if self._index_open:
+            self._feeding.unlink(missing_ok=True)
         self._index_open = False
         self._open.close()
 

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import fake_encoder
 import numpy as np
 import pytest
 from conftest import entries_of, labels_of, rows_of
@@ -456,6 +457,8 @@ def test_everyone_who_encodes_takes_turns(runtime: Runtime, folder: Path) -> Non
 
 KILLED = """
 import os, signal, sys
+import fake_encoder
+fake_encoder.use()
 from pathlib import Path
 from imgret_tools import Runtime, Settings
 from imgret_tools.engine import indexing
@@ -479,9 +482,10 @@ def dying(*args, **more):
 setattr(owner, step, dying)
 indexing.BATCH = 4
 indexing._LOOK_AHEAD = 8
-with Runtime.open(Settings(data_dir=sys.argv[1], encoder="mini")) as runtime:
+with Runtime.open(Settings(data_dir=sys.argv[1], encoder="fake")) as runtime:
     runtime.index(Path(sys.argv[2]))
 """
+KILLS = int(os.environ.get("IMGRET_KILLS", "2"))
 STEPS = [
     "append",
     "insert",
@@ -498,12 +502,15 @@ STEPS = [
 ]
 
 
-def test_killed_at_named_steps_the_next_run_ends_where_an_undisturbed_one_does(tmp_path: Path) -> None:
-    """SIGKILL before and after named steps, 60 times over 12 of them; the end state is that of a run nobody disturbed."""
+def test_killed_at_named_steps_the_next_run_ends_where_an_undisturbed_one_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGKILL before or after each of 12 named steps (IMGRET_KILLS times each); the end is that of a run nobody disturbed."""
+    monkeypatch.setattr(fake_encoder.runtime, "make_encoder", lambda spec, **_: fake_encoder.FakeEncoder())
     base = tmp_path / "base"
     for number in range(24):
         picture(base / f"class {number % 4}" / f"{number:02}.png", number, (48, 32))
-    with Runtime.open(Settings(data_dir=tmp_path / "first", encoder="mini")) as runtime:
+    with Runtime.open(Settings(data_dir=tmp_path / "first", encoder="fake")) as runtime:
         runtime.index(base)
         ImageTools(runtime).label(by_name(runtime)["07.png"], "by hand")
     chance = random.Random(0)
@@ -511,26 +518,26 @@ def test_killed_at_named_steps_the_next_run_ends_where_an_undisturbed_one_does(t
     base.rename(changed)
     shutil.copytree(tmp_path / "first", tmp_path / "undisturbed")
     change(changed)
-    with Runtime.open(Settings(data_dir=tmp_path / "undisturbed", encoder="mini")) as runtime:
+    with Runtime.open(Settings(data_dir=tmp_path / "undisturbed", encoder="fake")) as runtime:
         runtime.index(changed)
         expected = state(runtime)
     kills = 0
     for step in STEPS:
-        for number in range(5):
+        for number in range(KILLS):
             data = Path(shutil.copytree(tmp_path / "first", tmp_path / f"{step}{number}"))
             call, when = str(chance.choice((1, 1, 2, 3))), chance.choice(("before", "after"))
             done = subprocess.run(
                 [sys.executable, "-c", KILLED, str(data), str(changed), step, call, when],
-                check=False, capture_output=True, text=True,
+                check=False, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(Path(fake_encoder.__file__).parent)},
             )  # fmt: skip
             assert done.returncode in (0, -signal.SIGKILL), done.stderr
             kills += done.returncode != 0
-            with Runtime.open(Settings(data_dir=data, encoder="mini")) as runtime:
+            with Runtime.open(Settings(data_dir=data, encoder="fake")) as runtime:
                 runtime.index(changed)
                 assert state(runtime) == expected, (step, call, when)
                 assert runtime.check() == [], (step, call, when)
             shutil.rmtree(data)
-    assert kills >= 40  # the others named a call that the run does not make
+    assert kills >= len(STEPS) * KILLS // 2  # the others named a call that the run does not make
 
 
 def change(folder: Path) -> None:
