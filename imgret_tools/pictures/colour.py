@@ -6,10 +6,10 @@ from functools import lru_cache
 from io import BytesIO
 
 import numpy as np
-from PIL import Image, ImageCms, ImageFile
+from PIL import Image, ImageCms
 
 
-def eight_bit(image: ImageFile.ImageFile) -> Image.Image:
+def eight_bit(image: Image.Image) -> Image.Image:
     """`image` as L, RGB, CMYK or LAB, eight bits a band, on white where it is see-through."""
     if image.mode == "F" or image.mode.startswith("I"):
         return _scaled_grey(image)
@@ -24,7 +24,7 @@ def eight_bit(image: ImageFile.ImageFile) -> Image.Image:
     return image.convert("L" if image.mode == "1" else "RGB")
 
 
-def _scaled_grey(image: ImageFile.ImageFile) -> Image.Image:
+def _scaled_grey(image: Image.Image) -> Image.Image:
     """A grey picture of more than eight bits as L; the rule is in `open`'s docstring."""
     values = np.asarray(image)
     tags = getattr(image, "tag_v2", {})
