@@ -39,6 +39,7 @@ from imgret_tools.pictures import exif
 from imgret_tools.pictures.colour import eight_bit, in_srgb
 from imgret_tools.pictures.formats import FORMATS, HEAD, SUFFIXES, format_of, missing, other_kind, suffix_of
 from imgret_tools.pictures.jpeg_end import with_end
+from imgret_tools.pictures.tiff import decoded, trusted
 from imgret_tools.pictures.wording import Wording, wording
 
 JPEG_HEADROOM = 4
@@ -77,13 +78,14 @@ class _Recognised:
     """A picture whose header is read: pixels not yet decoded, with what its own header does not tell.
 
     `turn` is the orientation still to apply (None: ask the picture), `size` the original's as stored, `tags` the file's
-    own EXIF where the picture is only a preview in it.
+    own EXIF and `words` where people's words stand, where the picture itself has neither.
     """
 
     image: Image.Image
     turn: int | None = None
     size: tuple[int, int] | None = None
     tags: Image.Exif | None = None
+    words: ImageFile.ImageFile | None = None
     remark: str = ""
 
 
@@ -200,14 +202,19 @@ def _recognised(file: IO[bytes], source: Path | bytes, at_least: int | None, max
             continue
         file.seek(0)
         try:
-            return _Recognised(factory(file, ""))
-        except MemoryError:
+            image = factory(file, "")
+            if isinstance(image, TiffImagePlugin.TiffImageFile) and not trusted(image):
+                return _tiff(file, max_megapixels, image)
+            return _Recognised(image)
+        except (MemoryError, ImageError):
             raise
         except Exception as error:
             if name != "TGA" or (promised is not None and promised.name == "TGA"):
                 problem = problem or f"broken {name} file: {own_words(error)}"
     if found == "TIFF" and not missing("RAW") and promised is not None and promised.name == "RAW":
         return _raw(file, max_megapixels)
+    if found == "TIFF" and ("unknown pixel mode" in problem or head.startswith(b"MM\0+")):
+        return _tiff(file, max_megapixels)
     if problem:
         raise ImageError(problem)
     kind = other_kind(head)
@@ -229,16 +236,27 @@ def _is_raw(file: IO[bytes], head: bytes) -> bool:
     return False
 
 
+def _tiff(file: IO[bytes], max_megapixels: int, words: TiffImagePlugin.TiffImageFile | None = None) -> _Recognised:
+    """A TIFF that Pillow does not open, or does not decode as it is meant; `words` as Pillow read its tags."""
+    image, turn = decoded(file, max_megapixels=max_megapixels)
+    return _Recognised(image, turn, tags=words.getexif() if words is not None else _tags(file), words=words)
+
+
+def _tags(file: IO[bytes]) -> Image.Exif:
+    tags = Image.Exif()
+    with suppress(Exception):
+        file.seek(0)
+        tags.load_from_fp(file)
+    return tags
+
+
 def _raw(file: IO[bytes], max_megapixels: int) -> _Recognised:
     if reason := missing("RAW"):
         raise ImageError(reason)
     from imgret_tools.pictures.raw import preview
 
     image, turn, size = preview(file, max_megapixels=max_megapixels)
-    tags = Image.Exif()
-    with suppress(Exception):
-        file.seek(0)
-        tags.load_from_fp(file)
+    tags = _tags(file)
     return _Recognised(image, turn, size, tags if 0x010F in tags or 0x8769 in tags else None)
 
 
@@ -303,8 +321,9 @@ def _facts(found: _Recognised) -> tuple[exif.Shot, Wording]:
     with suppress(Exception):
         shot = exif.shot(found.tags if found.tags is not None else found.image.getexif())
     with suppress(Exception):
-        if isinstance(found.image, ImageFile.ImageFile):
-            words = wording(found.image)
+        words_in = found.words or found.image
+        if isinstance(words_in, ImageFile.ImageFile):
+            words = wording(words_in)
     return shot, words
 
 
