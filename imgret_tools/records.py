@@ -112,7 +112,11 @@ class Progress(Record):
 
 @dataclass(frozen=True, slots=True)
 class IndexReport(Record):
-    """What an index run did. `skipped` are files that are no pictures to index (hidden, empty, links out of the folder)."""
+    """What an index run did.
+
+    `skipped` are files and folders that were passed over with their reasons (of each kind the first ones), and
+    `skipped_kinds` counts all of them by kind: pictures + failed + the files among these are every file seen.
+    """
 
     library: str
     folder: str
@@ -128,6 +132,7 @@ class IndexReport(Record):
     renamed: int = 0
     away: int = 0
     skipped: list[Failure] = field(default_factory=list)
+    skipped_kinds: dict[str, int] = field(default_factory=dict)
     total: int = 0
     cancelled: bool = False
     dry_run: bool = False
@@ -138,9 +143,13 @@ class IndexReport(Record):
         lines = [
             f"Library {quoted(self.library)} holds {self.total} images of {quoted(self.folder)} (encoder {self.encoder}).",
             f"{would}added {self.added}, updated {self.updated}, renamed {self.renamed}, unchanged {self.unchanged}, "
-            f"removed {self.removed}, failed {len(self.failed)}, skipped {len(self.skipped)}; "
+            f"removed {self.removed}, failed {len(self.failed)}, skipped {sum(self.skipped_kinds.values()) or len(self.skipped)}; "
             f"{self.seconds:.1f} s, {self.images_per_second:.1f} images/s.",
         ]
+        if self.skipped_kinds:
+            kinds = sorted(self.skipped_kinds.items(), key=lambda kind: (-kind[1], kind[0]))
+            lines.append("skipped: " + ", ".join(f"{kind} {count}" for kind, count in kinds))
+            lines += dict.fromkeys(failure.reason for failure in self.skipped if "pip install" in failure.reason)
         if self.cancelled:
             lines.append("Cancelled: what was done is kept; index the folder again to go on.")
         if self.notice:
