@@ -137,6 +137,10 @@ def index(
     pixel_size: Annotated[
         int | None, typer.Option(help="Side of the stored pixel rows, 8 to 1024; 64 at first.")
     ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GLOB", help='Leave out what fits (as in .gitignore); remembered; "" takes all back.'),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would change.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -147,6 +151,7 @@ def index(
             library=library,
             encoder=encoder,
             pixel_size=pixel_size,
+            exclude=[pattern for pattern in exclude if pattern] if exclude else None,
             dry_run=dry_run,
             progress=progress,
             cancelled=cancelled,

@@ -115,7 +115,8 @@ class IndexReport(Record):
     """What an index run did.
 
     `skipped` are files and folders that were passed over with their reasons (of each kind the first ones), and
-    `skipped_kinds` counts all of them by kind: pictures + failed + the files among these are every file seen.
+    `skipped_kinds` counts all of them by kind: pictures + failed + the files among these are every file seen. `remarks` name pictures that are
+    damaged and searchable all the same; `away` counts those whose drive or folder is not there.
     """
 
     library: str
@@ -133,6 +134,7 @@ class IndexReport(Record):
     away: int = 0
     skipped: list[Failure] = field(default_factory=list)
     skipped_kinds: dict[str, int] = field(default_factory=dict)
+    remarks: list[Failure] = field(default_factory=list)
     total: int = 0
     cancelled: bool = False
     dry_run: bool = False
@@ -156,6 +158,7 @@ class IndexReport(Record):
             lines.append(self.notice)
         shown = self.failed[:5]
         lines += [f"failed {failure}" for failure in shown]
+        lines += [f"remark {remark}" for remark in self.remarks[:5]]
         if len(self.failed) > len(shown):
             lines.append(f"... and {len(self.failed) - len(shown)} more failures")
         return "\n".join(lines)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, TypeVar, get_args
@@ -72,6 +72,7 @@ class ImageTools:
         library: str = "default",
         encoder: str | None = None,
         pixel_size: int | None = None,
+        exclude: Sequence[str] | None = None,
         dry_run: bool = False,
         progress: Callable[[Progress], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
@@ -86,6 +87,7 @@ class ImageTools:
             library=library,
             encoder=encoder,
             pixel_size=pixel_size,
+            exclude=exclude,
             dry_run=dry_run,
             progress=progress,
             cancelled=cancelled,

@@ -30,10 +30,11 @@ from numpy.typing import NDArray
 from imgret_tools.encoders.protocol import Encoder
 from imgret_tools.errors import BadInput, ImageError, IndexUnavailable, NotFound, own_words
 from imgret_tools.library import doctor
+from imgret_tools.library.filters import BETWEEN_WORDS
 from imgret_tools.library.library import Library, require
 from imgret_tools.library.survey import DISPLACED, SeenFile, Survey
 from imgret_tools.library.writer import Picture, Writer
-from imgret_tools.pictures.find import FoundImage, Scan, walk
+from imgret_tools.pictures.find import FoundImage, Scan, Skipped, walk
 from imgret_tools.pictures.open import open_picture
 from imgret_tools.pictures.pixels import resize_pixels
 from imgret_tools.pictures.thumbnails import ThumbnailCache
@@ -87,6 +88,7 @@ def index_folder(
     pixel_size: int | None = None,
     max_megapixels: int = 200,
     leave_out: Sequence[Path] = (),
+    exclude: Sequence[str] | None = None,
     dry_run: bool = False,
     progress: Callable[[Progress], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
@@ -101,6 +103,8 @@ def index_folder(
         pixel_size: side of the pixel rows; another size than before makes those anew, and nothing else.
         max_megapixels: larger pictures are failures.
         leave_out: folders to pass over, such as our own data folder.
+        exclude: patterns of files to leave out, in the syntax of .gitignore; None takes those of the last run, which the
+            library remembers.
         dry_run: only tell what would be done.
         progress: called from this thread, at most about ten times a second.
         cancelled: asked between pictures; what was done by then is kept.
@@ -113,10 +117,14 @@ def index_folder(
     folder = folder.resolve()
     with library.writing() as writer:
         require(writer.card, encoder=encoder.name, fingerprint=encoder.fingerprint)
+        known = writer.card.exclude.splitlines()
+        exclude = known if exclude is None else list(exclude)
         run = _Run(writer, encoder, folder, thumbnails=thumbnails, max_megapixels=max_megapixels, dry_run=dry_run)
-        run.look(leave_out)
+        run.look(leave_out, exclude)
         if not dry_run:
             writer.set_pixel_size(pixel_size or writer.card.pixel_size)
+            if exclude != known:
+                writer.set_texts(exclude="\n".join(exclude))
         run.go(progress or (lambda _: None), cancelled or (lambda: False))
         if writer.index_left_open and writer.index_open:
             with suppress(IndexUnavailable):  # another thread is asking it: the next run looks again
@@ -137,7 +145,9 @@ def index_folder(
         stages={stage: round(spent, 3) for stage, spent in run.stages.items()},
         renamed=run.renamed,
         away=run.away,
-        skipped=run.skipped,
+        skipped=run.skipped.unexpected(),
+        skipped_kinds=dict(run.skipped.counts.most_common()),
+        remarks=sorted(run.remarks, key=lambda remark: remark.path),
         total=card.images,
         cancelled=run.cancelled,
         dry_run=dry_run,
@@ -182,7 +192,8 @@ class _Run:
     ) -> None:
         self.added = self.updated = self.renamed = self.unchanged = self.removed = self.away = self.encoded = 0
         self.failed: list[Failure] = []
-        self.skipped: list[Failure] = []
+        self.skipped = Skipped()
+        self.remarks: list[Failure] = []
         self.notices: list[str] = []
         self.stages = dict.fromkeys(("scan", "hash", "decode", "encode", "store"), 0.0)
         self.cancelled = False
@@ -193,7 +204,6 @@ class _Run:
         self._roots = sorted(root for root in roots if not any(is_under(root, other) for other in roots))
         self._root = next(root for root in self._roots if root == str(folder) or is_under(str(folder), root))
         self._survey: Survey = writer.survey(folder)
-        self._unread: list[str] = []
         self._new_ids: set[str] = set()
         self._moves: list[tuple[Entry, int | None]] = []
         self._moved: dict[str, str] = {}
@@ -209,35 +219,31 @@ class _Run:
 
     # Walking
 
-    def look(self, leave_out: Sequence[Path]) -> None:
+    def look(self, leave_out: Sequence[Path], exclude: Sequence[str]) -> None:
         """Walk the folder and compare it with the catalogue.
 
         Raises:
             NotFound, BadInput: there is no such folder, or nothing in it and nothing known of it.
         """
-        others = 0
-        survey = self._survey
+        survey, skipped = self._survey, self.skipped
         with self._clock("scan"):
             block: list[tuple[str, int, int, int]] = []
             try:
-                for found in walk(self._folder, leave_out=leave_out):
+                for found in walk(self._folder, leave_out=leave_out, exclude=exclude):
                     if isinstance(found, FoundImage):
                         block.append((str(found.path), found.bytes, found.mtime, found.ctime))
                         if len(block) == _WALK_BLOCK:
                             survey.add(block)
                             block.clear()
-                    elif found.reason:
-                        self.skipped.append(Failure(found.path, found.reason))
-                        self._unread += [found.path] if found.folder else []
                     else:
-                        others += 1
+                        skipped.add(found)
             except NotFound:
                 if not survey.known:
                     raise
             survey.add(block)
-            survey.compare(self._unread)
+            survey.compare(skipped.unread)
         if not survey.files and not survey.known:
-            raise BadInput(_nothing_in(self._folder, self.skipped, others))
+            raise BadInput(_nothing_in(self._folder, skipped.unexpected(), skipped.others()))
         self.unchanged = survey.count("same")
 
     # The pipeline
@@ -360,7 +366,13 @@ class _Run:
                 camera=picture.camera,
                 latitude=picture.latitude,
                 longitude=picture.longitude,
+                rating=picture.rating,
+                keywords=BETWEEN_WORDS.join(picture.keywords) or None,
+                caption=picture.caption,
             )
+            if picture.remark:
+                with self._clock_lock:
+                    self.remarks.append(Failure(file.path, picture.remark))
             return Content(
                 sha256,
                 facts,

@@ -166,6 +166,7 @@ class Runtime:
         library: str = "default",
         encoder: str | None = None,
         pixel_size: int | None = None,
+        exclude: Sequence[str] | None = None,
         dry_run: bool = False,
         progress: Callable[[Progress], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
@@ -177,6 +178,7 @@ class Runtime:
             library: its name.
             encoder: for a new library (default: the settings'); an existing one keeps its own, another is refused.
             pixel_size: side of the pixel rows in pixels, 8 to 1024.
+            exclude: see `indexing.index_folder`.
             dry_run: tell what would be done, change nothing.
             progress: see `indexing.index_folder`.
             cancelled: see `indexing.index_folder`.
@@ -203,6 +205,7 @@ class Runtime:
                     pixel_size=pixel_size,
                     max_megapixels=self.settings.max_megapixels,
                     leave_out=(self.settings.data_dir,),
+                    exclude=exclude,
                     dry_run=dry_run,
                     progress=progress,
                     cancelled=cancelled,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack, closing, suppress
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -55,6 +56,7 @@ class Writer:
     def __init__(self, home: Path, connection: sqlite3.Connection, index: VectorIndex) -> None:
         self.home = home
         self._connection, self._index = connection, index
+        self._turn = threading.RLock()
         self._open, self._index_open = ExitStack(), False
         self._feeding = home / "chroma.feeding"
         self.index_left_open = False
@@ -102,7 +104,7 @@ class Writer:
     def wipe_index(self) -> None:
         """Throw away what Chroma holds: all pictures wait for it."""
         self._index.wipe()
-        with said_plainly(self.home), transaction(self._connection):
+        with self._commit():
             self._connection.execute("UPDATE entries SET fed = 0")
             self._connection.execute("DELETE FROM departed")
 
@@ -135,7 +137,7 @@ class Writer:
                 row_file(self.home, card).append(rows, after=card.stored)
             if pixels:
                 pixel_file(self.home, card).append(np.stack(pixels), after=card.pixel_rows)
-            with transaction(self._connection):
+            with self._commit():
                 revision = card.revision + 1
                 self._free_paths([*(entry for entry, _ in moved), *(picture.entry for picture in pictures)])
                 for entry, ctime in moved:
@@ -184,7 +186,7 @@ class Writer:
         card = self.card
         with said_plainly(self.home):
             pixel_file(self.home, card).append(np.stack([row for _, row in pixels]), after=card.pixel_rows)
-            with transaction(self._connection):
+            with self._commit():
                 self._connection.executemany(
                     "UPDATE entries SET pixel = ? WHERE sha256 = ?",
                     [(card.pixel_rows + place, sha256) for place, (sha256, _) in enumerate(pixels)],
@@ -195,7 +197,7 @@ class Writer:
         """Replace the facts of pictures whose rows stay as they are; a label by hand is remembered by content."""
         if not entries:
             return
-        with said_plainly(self.home), transaction(self._connection):
+        with self._commit():
             for entry in entries:
                 catalogue.update(self._connection, entry, revision=self.card.revision + 1)
                 if entry.label_by_user:
@@ -208,7 +210,7 @@ class Writer:
         """Say that pictures' files are not there now, or that they are again."""
         if not ids:
             return
-        with said_plainly(self.home), transaction(self._connection):
+        with self._commit():
             self._connection.executemany("UPDATE entries SET away = ? WHERE id = ?", [(int(away), id_) for id_ in ids])
             self._commit_card()
 
@@ -222,7 +224,7 @@ class Writer:
         gone = sorted(ids)
         if not gone:
             return 0
-        with said_plainly(self.home), transaction(self._connection):
+        with self._commit():
             if forget_labels:
                 self._connection.executemany(
                     "DELETE FROM hand_labels WHERE sha256 = (SELECT sha256 FROM entries WHERE id = ?)",
@@ -234,7 +236,7 @@ class Writer:
 
     def distrust(self, ids: Sequence[str]) -> None:
         """Note that pictures' rows may not be their files': the next run reads and encodes them anew."""
-        with said_plainly(self.home), transaction(self._connection):
+        with self._commit():
             self._connection.executemany(
                 "UPDATE entries SET mtime = -1, sha256 = '' WHERE id = ?", [(id_,) for id_ in ids]
             )
@@ -244,7 +246,7 @@ class Writer:
         """Record the folders that the library is indexed from."""
         if tuple(sorted(folders)) == self.card.folders:
             return
-        with said_plainly(self.home), transaction(self._connection):
+        with self._commit():
             self._connection.execute("DELETE FROM folders")
             self._connection.executemany("INSERT INTO folders VALUES (?)", [(folder,) for folder in folders])
             self._commit_card()
@@ -253,22 +255,23 @@ class Writer:
         """Take up a pixel size: at another one than before all pixel rows are to be made anew, else those that are lost."""
         if size == self.card.pixel_size:
             if (whole := pixel_file(self.home, self.card).whole()) < self.card.pixel_rows:
-                with said_plainly(self.home), transaction(self._connection):
+                with self._commit():
                     self._connection.execute("UPDATE entries SET pixel = NULL WHERE pixel >= ?", (whole,))
                     self._commit_card(pixel_rows=whole)
             return
-        with said_plainly(self.home), transaction(self._connection):
+        with self._commit():
             self._connection.execute("UPDATE entries SET pixel = NULL")
             self._commit_card(pixel_size=size, pixel_rows=0)
 
     def set_texts(self, **changes: str) -> None:
         """Change text fields of the card, such as `exclude`."""
-        with said_plainly(self.home), transaction(self._connection):
+        with self._commit():
             self._commit_card(**changes)
 
     def holds_content(self, sha256: str) -> bool:
-        """Whether any picture has that content hash."""
-        found = self._connection.execute("SELECT 1 FROM entries WHERE sha256 = ? LIMIT 1", (sha256,)).fetchone()
+        """Whether any picture has that content hash. Safe in threads."""
+        with self._turn:
+            found = self._connection.execute("SELECT 1 FROM entries WHERE sha256 = ? LIMIT 1", (sha256,)).fetchone()
         return found is not None
 
     def feed(self) -> int:
@@ -288,7 +291,7 @@ class Writer:
             places = np.unique(places)
             _copy(row_file(self.home, card).matrix(card.stored), live, row_file(self.home, new))
             _copy(pixel_file(self.home, card).matrix(card.pixel_rows), places, pixel_file(self.home, new))
-            with transaction(self._connection):
+            with self._commit():
                 # Numbers only fall, and in this order none meets one that is still in use.
                 self._connection.executemany(
                     "UPDATE entries SET row = ? WHERE row = ?",
@@ -309,6 +312,15 @@ class Writer:
                     file.unlink()
 
     # Inside
+
+    @contextmanager
+    def _commit(self) -> Iterator[None]:
+        """One transaction; no other thread reads through this connection meanwhile.
+
+        A read that is under way on it would hold the state it began with, and SQLite refuses to write on top of an old one.
+        """
+        with self._turn, said_plainly(self.home), transaction(self._connection):
+            yield
 
     def _commit_card(self, **changes: str | int) -> None:
         changed = {"revision": self.card.revision + 1, **changes}

@@ -88,16 +88,24 @@ class Skipped:
 
     most: int = 20
     counts: Counter[str] = field(default_factory=Counter)
-    first: list[Failure] = field(default_factory=list)
+    first: dict[str, list[Failure]] = field(default_factory=dict)
     unread: list[str] = field(default_factory=list)
 
     def add(self, passed: PassedOver) -> None:
         """Count `passed`."""
         self.counts[passed.kind] += 1
         if self.counts[passed.kind] <= self.most:
-            self.first.append(Failure(path=passed.path, reason=passed.reason))
+            self.first.setdefault(passed.kind, []).append(Failure(path=passed.path, reason=passed.reason))
         if passed.kind == "unreadable":
             self.unread.append(passed.path)
+
+    def unexpected(self) -> list[Failure]:
+        """The first ones of the kinds that might have been expected to be indexed."""
+        return [failure for kind, failures in self.first.items() if kind not in _EXPECTED for failure in failures]
+
+    def others(self) -> int:
+        """How many files are of another kind (text, video, ...)."""
+        return sum(count for kind, count in self.counts.items() if kind in _EXPECTED)
 
     def __str__(self) -> str:
         return ", ".join(f"{kind} {count}" for kind, count in self.counts.most_common())
