@@ -117,6 +117,12 @@ def runtime(tmp_path: Path) -> Iterator[Runtime]:
 
 
 @pytest.fixture(scope="session")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of networks converted to ONNX for the whole session; the first test that needs one converts it."""
+    return tmp_path_factory.mktemp("converted")
+
+
+@pytest.fixture(scope="session")
 def indexed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ImageTools]:
     """Tools on a library `default` of the photos; read only, please."""
     folder = tmp_path_factory.mktemp("indexed")
