@@ -3,7 +3,7 @@
 | name                              | rows | needs                                                            |
 |-----------------------------------|------|------------------------------------------------------------------|
 | `mini`                            | 768  | nothing: its weights come with the installation                  |
-| `mini:2`                          | 768  | nothing: an older recipe of `mini`, by its number                |
+| `mini:3`                          | 768  | nothing: a recipe of `mini`, by its number                       |
 | `openclip:MODEL/TAG`              | 512+ | the hub once, e.g. `openclip:ViT-B-32/laion2b_s34b_b79k`         |
 | `openclip:hf-hub:ORG/NAME`        | any  | the hub once                                                     |
 | `openclip:MODEL:/path/checkpoint` | any  | the file, or a folder with `open_clip_config.json` and weights   |
@@ -82,9 +82,10 @@ def has_newer_recipe(spec: str, fingerprint: str) -> bool:
     """
     if spec != _MINI or not fingerprint:
         return False
-    from imgret_tools.encoders.mini import RECIPES, recipe_named
+    from imgret_tools.encoders.mini import DEFAULT, RECIPES, recipe_named
 
-    return recipe_named(spec, fingerprint=fingerprint) is not RECIPES[-1]
+    recorded = recipe_named(spec, fingerprint=fingerprint)
+    return RECIPES.index(recorded) < RECIPES.index(DEFAULT)
 
 
 def choose(*, timeout: float = 4.0) -> Choice:

@@ -11,7 +11,7 @@ An image row is `[sqrt(1 - w) * look ; sqrt(w) * meaning]`, a text row `[0 ; mea
   vector. Both are centred by the mean class vector, so that a text which fits nothing scores about 0.
 
 Which networks, that is the recipe. A library is bound to the recipe it was made with by its fingerprint:
-`make_encoder("mini", fingerprint=...)` gives that one, `make_encoder("mini")` the latest, and `mini:2` names one.
+`make_encoder("mini", fingerprint=...)` gives that one, `make_encoder("mini")` the default, and `mini:3` names one.
 
 What that buys and costs is measured by benchmarks/mini_quality.py (docs/encoders.md). The network knows 1000 classes
 and sentence vectors bring neighbouring words to them; it reads no counts, positions or names of people.
@@ -91,9 +91,12 @@ class Recipe:
 RECIPES = (Recipe(2, "mini-2", (LITE0,)), Recipe(3, "mini-3", (LITE2,)))
 """From the oldest to the latest. One that libraries were made with stays."""
 
+DEFAULT = RECIPES[0]
+"""What `mini` means. Lite2 has not been shown to be better in all: on the one set at hand words find less (docs/encoders.md)."""
+
 
 def recipe_named(spec: str, *, fingerprint: str = "") -> Recipe:
-    """The recipe of a library that records the encoder `spec` and `fingerprint`; the latest for plain `mini`.
+    """The recipe of a library that records the encoder `spec` and `fingerprint`; `DEFAULT` for plain `mini`.
 
     Raises:
         BadInput: `spec` names a recipe that there is not.
@@ -106,10 +109,10 @@ def recipe_named(spec: str, *, fingerprint: str = "") -> Recipe:
         there = ", ".join(f"{NAME}:{recipe.number}" for recipe in RECIPES)
         raise BadInput(f"there is no encoder {spec!r}; expected {NAME}, {there}")
     if fingerprint:
-        for recipe in RECIPES[:-1]:
+        for recipe in RECIPES:
             if recipe.fingerprint() == fingerprint:
                 return recipe
-    return RECIPES[-1]
+    return DEFAULT
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +132,7 @@ class Mini:
     translates = True
 
     def __init__(
-        self, recipe: Recipe = RECIPES[-1], *, name: str = NAME, device: str = "", cache: Path | None = None
+        self, recipe: Recipe = DEFAULT, *, name: str = NAME, device: str = "", cache: Path | None = None
     ) -> None:
         self.recipe = recipe
         self.name = name

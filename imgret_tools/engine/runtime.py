@@ -55,8 +55,8 @@ from imgret_tools.settings import Settings
 
 EXACT_UP_TO = 50_000
 """With `search="auto"`, larger libraries are searched by HNSW; below, an exact scan is as fast (measured: README)."""
-TEXT_WEIGHT = 3.0
-"""How much a text counts beside a picture in a query of both: cosines of text and picture spread a third as wide."""
+TEXT_WEIGHT = 2.0
+"""How much a text counts beside a picture in a query of both: cosines of text and picture spread about half as wide."""
 _ROW_IS_NOT_ITS_PICTURE = 0.98
 """Cosine below which a stored row and the one made of the file now are of two pictures: decoders of two versions differ less."""
 

@@ -72,14 +72,16 @@ def test_the_networks_compute_what_timm_computes(lite: Network) -> None:
     assert torch.allclose(ours.classify(found_map.mean((2, 3))), expected_logits, atol=1e-4)
 
 
-def test_prepare_is_the_preprocessing_timm_names_for_the_weights(mini: Mini) -> None:
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: f"mini:{recipe.number}")
+def test_prepare_is_the_preprocessing_timm_names_for_the_weights(recipe: Recipe) -> None:
+    mini = Mini(recipe)
     guard_torchvision()
     from timm.data import create_transform
 
     picture = Image.open(PHOTOS["espresso"]).convert("RGB")
     difference = {}
     for crop in (0.8, 0.85, 0.875, 0.9, 0.95):
-        size, half = (3, 260, 260), (0.5,) * 3
+        size, half = (3, recipe.side, recipe.side), (0.5,) * 3
         transform = create_transform(size, interpolation="bicubic", mean=half, std=half, crop_pct=crop)
         difference[crop] = float(np.abs(mini.prepare(picture) - transform(picture).numpy()).mean())
     # One resize here, a resize to whole pixels and a crop there: half a pixel apart.
@@ -185,9 +187,10 @@ class TestRecipes:
     ROW_OF_CAT = (-0.11908, 0.01466, 0.03882, -0.08956, -0.00776, 0.01219, 0.01186, -0.02234)
 
     def test_a_fingerprint_picks_the_recipe_it_belongs_to(self) -> None:
-        old, new = make_encoder("mini", fingerprint=self.FIRST), make_encoder("mini")
+        old, new = make_encoder("mini", fingerprint=self.FIRST), make_encoder("mini:3")
         assert (old.name, old.fingerprint, old.side) == ("mini", self.FIRST, 224)
-        assert (new.name, new.side, new.fingerprint) == ("mini", 260, RECIPES[-1].fingerprint())
+        assert (new.name, new.side, new.fingerprint) == ("mini:3", 260, RECIPES[-1].fingerprint())
+        assert make_encoder("mini").fingerprint == self.FIRST  # the default: libraries of 0.1.0 need nothing
         assert make_encoder("mini", fingerprint=new.fingerprint).fingerprint == new.fingerprint
         assert len({recipe.fingerprint() for recipe in RECIPES}) == len(RECIPES)
 
@@ -198,7 +201,10 @@ class TestRecipes:
         named = make_encoder("mini:2", cache=converted)
         assert (named.name, named.fingerprint) == ("mini:2", self.FIRST)
 
-    def test_a_newer_recipe_is_offered_to_old_libraries_only(self) -> None:
+    def test_a_newer_recipe_is_offered_to_old_libraries_only(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert not has_newer_recipe("mini", self.FIRST)
+        assert not has_newer_recipe("mini", RECIPES[-1].fingerprint())  # it stays with the recipe it chose
+        monkeypatch.setattr("imgret_tools.encoders.mini.DEFAULT", RECIPES[-1])
         assert has_newer_recipe("mini", self.FIRST)
         assert not has_newer_recipe("mini", RECIPES[-1].fingerprint())
         assert not has_newer_recipe("mini", "0" * 16)  # other weights: another matter, which the library reports

@@ -71,20 +71,21 @@ class MapTab:
             return self._svg(language, library, view)
 
     def _svg(self, language: Language, library: str, view: View) -> str:
-        places, shares = view.memo("plane", lambda: principal_plane(view.matrix[view.numbers]))
+        numbers, ids = view.in_order_of_ids()  # so that the seeded choice is the same however the library was filled
+        places, shares = view.memo("plane", lambda: principal_plane(view.matrix[numbers]))
         chosen = np.sort(np.random.default_rng(0).permutation(len(view))[:MOST])
-        points, ids = places[chosen], view.ids(view.numbers[chosen])
+        points = places[chosen]
         if len(points):
             middle = (points.min(axis=0) + points.max(axis=0)) / 2
             points = (points - middle) / (float(np.abs(points - middle).max()) or 1.0)
-        labels = [str(label or "") for label in view.column("label", view.numbers)]
+        labels = [str(label or "") for label in view.column("label", numbers)]
         counts = Counter(labels)
         named = [label for label, _ in sorted(counts.items(), key=lambda one: (-one[1], one[0])) if label]
         colours = dict(zip(named, _COLOURS, strict=False))
         dots = "".join(
-            f"<circle data-id='{id_}' cx='{x:.4f}' cy='{-y:.4f}' r='0.016' "
+            f"<circle data-id='{ids[number]}' cx='{x:.4f}' cy='{-y:.4f}' r='0.016' "
             f"fill='{colours.get(labels[number], _GREY)}'/>"
-            for number, id_, (x, y) in zip(chosen, ids, points, strict=True)
+            for number, (x, y) in zip(chosen, points, strict=True)
         )
         shown = [(colour, label, counts[label]) for label, colour in colours.items()]
         rest = sum(counts[label] for label in named[len(_COLOURS) :])
