@@ -142,7 +142,10 @@ def test_an_endless_feed_with_duplicates_ends_when_nothing_new_comes(tmp_path: P
     _, found = run(spec(site, "/s?q={search_term}", ["x"]), tmp_path)
     assert sorted(found["x"]) == sorted({f"/img/{n}.jpg?size=small" for n in range(36)})
     sources = json.loads((tmp_path / "image_urls.sources.json").read_text())["sources"]
-    assert sources[f"{site.url}/img/3.jpg?size=small"] == {"page": f"{site.url}/photo/3"}
+    assert sources[f"{site.url}/img/3.jpg?size=small"] == {
+        "page": f"{site.url}/photo/3",
+        "found_on": f"{site.url}/s?q=x",
+    }
 
 
 def test_the_largest_of_each_picture_and_its_licence(tmp_path: Path, site: Site, chromium: str) -> None:
@@ -296,7 +299,7 @@ window.open("INSIDE/popup"); navigator.sendBeacon("INSIDE/beacon");
 LET_ONE_THROUGH = """
 import sys
 from pathlib import Path
-from imgret_tools.collect import guard
+from imgret_tools.collect.net import guard
 from imgret_tools.collect.steps.crawl import crawl
 from imgret_tools.collect.spec import load_spec
 judge = guard.why_refused

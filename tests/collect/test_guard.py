@@ -112,7 +112,7 @@ def public_first(monkeypatch: pytest.MonkeyPatch, name: str, answers: list[str])
 
 
 def test_a_redirect_inside_is_refused(site: Site, other_site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    from imgret_tools.collect import guard
+    from imgret_tools.collect.net import guard
 
     judge = guard.why_refused
     monkeypatch.setattr(guard, "why_refused", lambda address: "" if address == "127.0.0.1" else judge(address))
