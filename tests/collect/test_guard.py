@@ -205,7 +205,7 @@ def test_picture_kinds() -> None:
 
 def test_the_guard_is_cheap_to_import() -> None:
     heavy = "('httpx', 'PIL', 'numpy', 'torch')"
-    code = f"import sys, imgret_tools.collect.guard; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, imgret_tools.collect.net.guard; print([m for m in {heavy} if m in sys.modules])"
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
     )
