@@ -32,7 +32,7 @@ def drawn(data: bytes, *, longest: int = LONGEST) -> tuple[bytes, int, int]:
     scale = longest / max(width, height)
     text = ElementTree.tostring(root, encoding="unicode")
     png = resvg_py.svg_to_bytes(
-        svg_string=text, width=max(1, round(width * scale)), height=max(1, round(height * scale))
+        svg_string=text, width=max(1, round(width * scale)), height=max(1, round(height * scale)), dpi=96.0
     )
     return bytes(png), max(1, round(width)), max(1, round(height))
 

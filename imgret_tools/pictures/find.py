@@ -186,6 +186,11 @@ def walk(
                 frames.append(found)
 
 
+def system_folder(name: str) -> bool:
+    """Whether systems, NAS and photo programs call their own copies, caches or trash so."""
+    return _SYSTEM.fullmatch(name) is not None
+
+
 def find_images(folder: Path, *, leave_out: Collection[Path] = (), exclude: Sequence[str] = ()) -> Scan:
     """What `walk` finds, as lists; for folders that fit in memory."""
     images: list[FoundImage] = []
@@ -291,7 +296,7 @@ def _judged(
                 )
             if hidden:
                 return passed("hidden", "hidden folder", True)
-            if _SYSTEM.fullmatch(name) or (photo_library and name.lower() not in _ORIGINALS):
+            if system_folder(name) or (photo_library and name.lower() not in _ORIGINALS):
                 return passed("system folder", "system folder: copies, caches or trash", True)
             if rules and (source := _ruled_out(entry.path, True, rules)):
                 return passed("excluded", f"left out by {source}", True)

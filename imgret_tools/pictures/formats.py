@@ -96,8 +96,8 @@ OTHERS: dict[str, str] = {
         "drawing": "afdesign afphoto ai cdr clip eps indd kra odg procreate ps psb psd sketch vsdx xcf",
         "document": "doc docm docx epub key mobi numbers odp ods odt pages pdf ppt pptx rtf xls xlsm xlsx",
         "archive": "7z bz2 cab cbr cbz dmg gz iso jar lz4 rar tar tbz tgz txz xz zip zst",
-        "picture format not read": "ani bpg cur dcm dds dpx emf exr fit fits flif fts hdp hdr icns jbig2 jng jxr pcd pct pcx "
-        "pict qoi ras rgb rgba sgi sun wbmp wdp wmf xbm xpm xwd",
+        "picture format not read": "ani blp bpg cur dcm dds dpx emf exr fit fits flc fli flif fpx fts hdp hdr icns jbig2 jng jxr msp pcd pct pcx "
+        "pict qoi ras rgb rgba sgi spider sun wbmp wdp wmf xbm xpm xwd",
         "program": "a apk bat class com dll dylib elf exe lib msi o obj pyc pyd pyo so sys wasm whl",
         "source code": "bash c cc cfg conf cpp css go h hpp ini ipynb java js jsx less lock lua m mjs patch pl pxd py "
         "pyi pyx r rb rs rst scss sh sql swift toml ts tsx vue",

@@ -174,6 +174,51 @@ def test_an_odd_camera_turn_is_kept_and_applied_once(tmp_path: Path) -> None:
         assert (opened.width, opened.height) == (100, 200)
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
+def test_a_clean_data_set_is_upright_for_loaders_that_read_no_tags(tmp_path: Path, suffix: str) -> None:
+    """torchvision loaded portraits lying down: the tag said how to turn them, and it looks at none."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored = Image.linear_gradient("L").resize((300, 200)).convert("RGB")  # dark above, light below
+    stored.save(folder / f"turned{suffix}", exif=exif)
+    stored.save(folder / f"upright{suffix}")
+    report = clean(folder, near=-1)
+    (turned,) = report.converted
+    assert turned.path == f"turned{suffix}"
+    with Image.open(folder / (turned.new_path if turned.new_path.startswith("turned.") else turned.path)) as loaded:
+        assert loaded.size == (200, 300)
+        assert loaded.getexif().get(0x0112, 1) == 1
+        assert loaded.getpixel((10, 150))[0] > loaded.getpixel((190, 150))[0]  # type: ignore[index]
+    assert clean(folder, near=-1).converted == []
+
+
+def test_what_a_data_set_needs_beside_its_pictures_stays(tmp_path: Path) -> None:
+    """metadata.csv and captions went into quarantine as "not an image"."""
+    folder = tmp_path / "images" / "cat"
+    folder.mkdir(parents=True)
+    for number, name in enumerate(("a", "b")):
+        image(number, (200, 150)).save(folder / f"{name}.jpg")
+        (folder / f"{name}.txt").write_text("a caption")
+        (folder / f"{name}.jpg.xmp").write_text("<x/>")
+    (folder / "broken.jpg").write_bytes(picture(4)[:2500])
+    for name in ("broken.txt", "stray.txt", "page.html"):
+        (folder / name).write_text("words")
+    for name in ("metadata.csv", "metadata.jsonl", "README.md", "LICENSE", "classes.txt", "data.yaml"):
+        (folder.parent / name).write_text("of the data set")
+    report = clean(folder.parent)
+    gone = {found.path: found.reason for found in report.removed}
+    assert gone == {
+        "cat/broken.jpg": "corrupt",
+        "cat/broken.txt": "corrupt",
+        "cat/page.html": "not_an_image",
+        "cat/stray.txt": "not_an_image",
+    }
+    assert (report.checked, report.kept, report.side_files) == (5, 2, 10)
+    assert clean(folder.parent).removed == []
+
+
 def test_stopping_before_the_end_moves_nothing(messy: Path) -> None:
     before = tree(messy.parent)
     report = clean(messy, cancelled=lambda: True)

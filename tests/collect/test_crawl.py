@@ -142,7 +142,10 @@ def test_an_endless_feed_with_duplicates_ends_when_nothing_new_comes(tmp_path: P
     _, found = run(spec(site, "/s?q={search_term}", ["x"]), tmp_path)
     assert sorted(found["x"]) == sorted({f"/img/{n}.jpg?size=small" for n in range(36)})
     sources = json.loads((tmp_path / "image_urls.sources.json").read_text())["sources"]
-    assert sources[f"{site.url}/img/3.jpg?size=small"] == {"page": f"{site.url}/photo/3"}
+    assert sources[f"{site.url}/img/3.jpg?size=small"] == {
+        "page": f"{site.url}/photo/3",
+        "found_on": f"{site.url}/s?q=x",
+    }
 
 
 def test_the_largest_of_each_picture_and_its_licence(tmp_path: Path, site: Site, chromium: str) -> None:
@@ -378,3 +381,39 @@ def test_specs_are_read_from_json_and_yaml(tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text("a: [")
     with pytest.raises(BadInput, match="not YAML"):
         load_spec(tmp_path / "bad.yaml")
+
+
+LAZY_SAMPLES = """<!doctype html><title>x</title><style>img,div{width:300px;height:200px;display:block}</style>
+<img src="/blank.gif" data-src="/a/1.jpg"><img data-srcset="/s/2.jpg 320w, /a/2.jpg 1280w">
+<img src="data:image/gif;base64,R0lGODlhAQABAAAAACw=" data-lazy-srcset="/a/3.jpg 2x, /s/3.jpg 1x">
+<picture><source data-srcset="/a/4.webp 900w, /s/4.webp 90w"><img src="/blank.gif"></picture>
+<picture><source data-lazy-srcset="/a/5.webp"><img></picture>
+<picture><source srcset="data:image/gif;base64,R0lGODlhAQABAAAAACw=" data-src="/a/6.webp"><img src="data:,"></picture>
+<img data-lazy="true" data-lazyload="/a/7.jpg" src="data:,"><img data-original-src="/a/8.jpg">
+<img data-orig-file="/a/9.jpg" data-medium-file="/m/9.jpg" src="/s/9.jpg">
+<img data-flickity-lazyload-srcset="/a/10.jpg 640w, /s/10.jpg 64w"><img lazy-src="/a/11.jpg">
+<div data-bg="/a/12.jpg"></div><div data-background-image="url('/a/13.jpg')"></div>
+<div style="background-image:url(/a/14.jpg)" data-bg-count="3"></div>
+<video><source src="/film.mp4" data-src="/film-large.mp4"></video>
+<img data-src-version="2" data-photo-id="77/x" data-image='{"id": 1}' src="/a/15.jpg">
+"""
+
+
+@pytest.mark.parametrize("mode", ["browser", "html"])
+def test_every_lazy_attribute_in_use_is_read(tmp_path: Path, site: Site, chromium: str, mode: str) -> None:
+    """A page of WordPress, Flickity or lazysizes gave its placeholders."""
+    site.routes.append(lambda path, _: Answer(LAZY_SAMPLES.encode()) if path.startswith("/s?") else None)
+    _, found = run(spec(site, "/s?q={search_term}", ["x"], mode=mode, min_side=50), tmp_path)
+    wanted = [f"/a/{number}.{'webp' if number in (4, 5, 6) else 'jpg'}" for number in range(1, 16)]
+    assert [url for url in found["x"] if url.startswith("/a/")] == wanted
+    assert not [url for url in found["x"] if "film" in url or "true" in url or url.startswith("/s/")]
+
+
+@pytest.mark.parametrize("mode", ["browser", "html"])
+def test_other_addresses_of_a_picture_are_kept(tmp_path: Path, site: Site, chromium: str, mode: str) -> None:
+    page = b"""<a href="/wiki/File:Orange.jpg"><img src="/s/1.jpg" srcset="/l/1.jpg 2x, /s/1.jpg" width=300 height=200></a>"""
+    site.routes.append(lambda path, _: Answer(page) if path.startswith("/s?") else None)
+    _, found = run(spec(site, "/s?q={search_term}", ["x"], mode=mode), tmp_path)
+    assert found["x"] == ["/wiki/File:Orange.jpg"]
+    (source,) = json.loads((tmp_path / "image_urls.sources.json").read_text())["sources"].values()
+    assert source["also"] == [f"{site.url}/l/1.jpg", f"{site.url}/s/1.jpg"]

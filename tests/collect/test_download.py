@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from imgret_tools.collect.net.polite import referer
 from imgret_tools.collect.steps.download import DownloadReport, download
 from imgret_tools.collect.steps.names import short_hash
 from imgret_tools.errors import BadInput, CollectError
@@ -396,3 +397,63 @@ def test_urls_of_other_kinds_are_reasons(tmp_path: Path) -> None:
     report = fetch(tmp_path, ["ftp://h/a.jpg", "file:///etc/passwd", "nonsense", "http://[bad/a.jpg", "javascript:x"])
     assert len(report.failed) == 5
     assert all("only http" in failure.reason or "not a URL" in failure.reason for failure in report.failed)
+
+
+def with_sources(folder: Path, url: str, **source: object) -> Path:
+    urls = listed(folder, {"fruit": {"orange": [url]}})
+    (folder / "image_urls.sources.json").write_text(json.dumps({"sources": {url: source}}), encoding="utf-8")
+    return urls
+
+
+def test_a_link_that_leads_to_a_page_does_not_cost_the_picture(tmp_path: Path, site: Site) -> None:
+    """Wikis link a picture to a page called like it; the picture shown was dropped."""
+    site.images()
+    site.on("/wiki/File:Orange.jpg", Answer(b"<!doctype html><title>File page</title>"))
+    site.on("/l/gone.jpg", Answer(b"gone", 410))
+    url = f"{site.url}/wiki/File:Orange.jpg"
+    urls = with_sources(tmp_path, url, page=f"{site.url}/p", also=[f"{site.url}/l/gone.jpg", f"{site.url}/img/7.jpg"])
+    report = download(urls, tmp_path / "images", delay=0.0, allow_private=True, retries=0)
+    assert (report.saved, report.failed) == (1, [])
+    (line,) = lines(tmp_path)
+    assert (line["url"], line["fetched"]) == (url, f"{site.url}/img/7.jpg")
+    assert (tmp_path / "images" / str(line["path"])).read_bytes() == picture(7)
+    before = len(site.log)
+    again = download(urls, tmp_path / "images", delay=0.0, allow_private=True)
+    assert (again.saved, again.kept, len(site.log)) == (0, 1, before)
+    refreshed = download(urls, tmp_path / "images", delay=0.0, allow_private=True, refresh=True)
+    assert (refreshed.saved, refreshed.failed) == (0, [])
+    assert site.log[-1].path == "/img/7.jpg"
+
+
+def test_of_several_addresses_that_fail_the_first_one_s_reason_is_told(tmp_path: Path, site: Site) -> None:
+    site.on("/a.jpg", Answer(b"<!doctype html>", 200))
+    url = f"{site.url}/a.jpg"
+    urls = with_sources(tmp_path, url, page=site.url, also=[f"{site.url}/b.jpg", "ftp://x/c.jpg", 7])
+    report = download(urls, tmp_path / "images", delay=0.0, allow_private=True, retries=0)
+    assert [(fail.path, "not a picture" in fail.reason) for fail in report.failed] == [(url, True)]
+    assert site.paths("/b.jpg") == ["/b.jpg"]
+
+
+def test_the_page_is_told_to_the_host_as_a_browser_does(tmp_path: Path, site: Site, other_site: Site) -> None:
+    """Hosts that refuse hot links answered 403 to every picture."""
+    site.images()
+    other_site.images()
+    for host, name in ((site, "own"), (other_site, "other")):
+        folder = tmp_path / name
+        folder.mkdir()
+        urls = with_sources(
+            folder, f"{host.url}/img/1.jpg", page=f"{site.url}/photo/1", found_on=f"{site.url}/s?q=đỏ#x"
+        )
+        assert download(urls, folder / "images", delay=0.0, allow_private=True).saved == 1
+    assert site.log[-1].headers["referer"] == f"{site.url}/s?q=%C4%91%E1%BB%8F"
+    assert other_site.log[-1].headers["referer"] == f"{site.url}/"
+    assert all("referer" not in asked.headers for asked in site.log if asked.path == "/robots.txt")
+    for page, url, told in (
+        ("https://u:p@h/a?b#c", "https://h/x", "https://h/a?b"),
+        ("https://h/a", "http://h/x", ""),
+        ("http://h/a", "https://h/x", "http://h/"),
+        ("https://h/a", "https://h:444/x", "https://h/"),
+        ("", "https://h/x", ""),
+        ("ftp://h/a", "https://h/x", ""),
+    ):
+        assert referer(page, url) == told

@@ -33,6 +33,8 @@ _MAGIC = (
     (4, b"ftypavis", "AVIF"),
     *((4, b"ftyp" + brand, "HEIF") for brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")),
     (0, b"\x00\x00\x00\x0cjP  ", "JPEG2000"),
+    (0, b"\x00\x00\x00\x0cJXL \r\n\x87\n", "JXL"),
+    (0, b"\xff\x0a", "JXL"),
 )
 
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from importlib.metadata import PackageNotFoundError, version
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 import httpx
 from protego import Protego
@@ -115,12 +115,13 @@ class Web:
 
     @contextmanager
     def ask(
-        self, url: str, headers: Mapping[str, str] | None = None, *, paced: bool = False
+        self, url: str, headers: Mapping[str, str] | None = None, *, paced: bool = False, found_on: str = ""
     ) -> Iterator[httpx.Response]:
         """The answer (200, 206, 304 or 416, body unread) to one GET after redirects; FetchError otherwise.
 
         PathRefused when the address is one never fetched from, or robots.txt forbids it.
-        `paced` says that the caller already holds the host's moment for the first request.
+        `paced` says that the caller already holds the host's moment for the first request; `found_on` is the page that
+        named the address, told to its host as browsers do (`referer`).
         """
         for hop in range(REDIRECTS + 1):
             host = host_of(url)
@@ -130,7 +131,10 @@ class Web:
                 raise PathRefused(forbidden)
             if not held:
                 self._wait(self.pace.reserve(host))
-            with opened(self._client, url, headers) as response:
+            told = dict(headers or {})
+            if sent := referer(found_on, url):
+                told["Referer"] = sent
+            with opened(self._client, url, told) as response:
                 if response.has_redirect_location:
                     url = urljoin(url, response.headers["location"])
                     continue
@@ -206,6 +210,25 @@ class Web:
     def _wait(self, seconds: float) -> None:
         if self.stop.wait(seconds) if seconds > 0 else self.stop.is_set():
             raise FetchError("stopped")
+
+
+def referer(page: str, url: str) -> str:
+    """What a browser tells the host of `url` about the page that named it, or "".
+
+    The default policy of browsers, `strict-origin-when-cross-origin` (W3C Referrer Policy): the page's address to its own
+    host, without fragment and password; its origin alone to another; nothing from https to http.
+    """
+    try:
+        own = _origin(page)
+        if urlsplit(page).scheme.lower() == "https" and urlsplit(url).scheme.lower() != "https":
+            return ""
+        if own != _origin(url):
+            return f"{own}/" if own.isascii() else ""
+    except PathRefused:
+        return ""
+    parts = urlsplit(page)
+    sent = parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="").geturl()
+    return quote(sent, safe="%/:?&=;+,$!'()*~@#[]-._")
 
 
 def _origin(url: str) -> str:

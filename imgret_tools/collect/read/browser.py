@@ -25,6 +25,7 @@ from imgret_tools.collect.net.polite import Web, back_off, forbidding_tag
 from imgret_tools.collect.net.proxy import GuardProxy
 from imgret_tools.collect.read.candidates import Candidate, Facts, Raw, from_page
 from imgret_tools.collect.read.scripts import COLLECT, FIND_MORE, SCROLL, STATE
+from imgret_tools.collect.read.static_page import backgrounds, lazy, srcsets
 from imgret_tools.collect.spec import Spec
 from imgret_tools.errors import CollectError, PathRefused
 
@@ -350,15 +351,19 @@ class _Visit:
 
 
 def _raw(image: dict[str, object]) -> Raw:
-    texts = {name: str(image.get(name) or "") for name in ("src", "link", "license")}
-    lists = {name: tuple(map(str, cast(list[str], image.get(name) or []))) for name in ("srcsets", "lazy")}
-    kind = cast(str, image["kind"])
+    kind = image["kind"]
+    own = cast(dict[str, str], image.get("attributes") or {})
+    elements = [own, *cast(list[dict[str, str]], image.get("sources") or [])]
+    waiting = [backgrounds(own)] if kind == "background" else [lazy(element) for element in elements]
     return Raw(
         "og" if kind == "og" else "background" if kind == "background" else "img",
+        src=str(image.get("src") or ""),
+        srcsets=tuple(value for element in elements for value in srcsets(element)) if kind == "img" else (),
+        lazy=tuple(value for values in waiting for value in values),
+        link=str(image.get("link") or ""),
         width=float(cast(float, image.get("width") or 0)),
         height=float(cast(float, image.get("height") or 0)),
-        **texts,  # type: ignore[arg-type]
-        **lists,  # type: ignore[arg-type]
+        license=str(image.get("license") or ""),
     )
 
 

@@ -19,6 +19,9 @@ from imgret_tools.errors import BadInput, PathRefused
 
 _IMAGE_LINK = re.compile(r"\.(jpe?g|png|webp|gif|bmp|tiff?|avif|heic)$", re.IGNORECASE)
 _NO_PHOTO = re.compile(r"\.(svgz?|ico)$", re.IGNORECASE)
+_ALSO = 4
+"""How many other addresses of a picture are kept."""
+
 _SRCSET = re.compile(r"\s*(?P<url>\S*[^\s,])(?:\s+(?P<size>[\d.]+)(?P<unit>[wxh]))?\s*(?:,|$)")
 
 
@@ -50,12 +53,18 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A picture to download, the page that shows it, and its licence and maker where the page tells them."""
+    """A picture to download, the page that shows it, and its licence and maker where the page tells them.
+
+    `also` are other addresses of the same picture, the next best first: a link may be named like a picture and lead to
+    a page. `found_on` is the page that was read, where that is another than `page`.
+    """
 
     url: str
     page: str
     license: str = ""
     credit: str = ""
+    also: tuple[str, ...] = ()
+    found_on: str = ""
 
 
 def from_page(facts: Facts, spec: Spec) -> Iterator[Candidate]:
@@ -66,12 +75,17 @@ def from_page(facts: Facts, spec: Spec) -> Iterator[Candidate]:
             continue
         links_to_picture = bool(_IMAGE_LINK.search(urlsplit(urljoin(facts.base, raw.link)).path)) if raw.link else False
         page = facts.base if links_to_picture or not raw.link else urljoin(facts.base, raw.link)
+        page = page if _is_web(page) else facts.base
+        usable: dict[str, str] = {}
         for option in _options(raw, links_to_picture):
             if url := _usable(option, facts.base, spec):
-                license_, credit = told.get(_usable(option, facts.base, None), ("", ""))
-                license_ = raw.license or license_ or facts.license
-                yield Candidate(url, page if _is_web(page) else facts.base, license_, credit)
-                break
+                usable.setdefault(url, option)
+        if usable:
+            url, *also = usable
+            license_, credit = told.get(_usable(usable[url], facts.base, None), ("", ""))
+            license_ = raw.license or license_ or facts.license
+            found_on = facts.base if page != facts.base else ""
+            yield Candidate(url, page, license_, credit, tuple(also[:_ALSO]), found_on)
 
 
 def from_json(text: str, base: str, fields: JsonFields, spec: Spec) -> list[Candidate]:

@@ -1,10 +1,7 @@
 """The JavaScript that reads and moves a page; each is one function for playwright's `evaluate`."""
 
-from imgret_tools.collect.read.static_page import LAZY
-
 COLLECT = """
 ([placeholderWidth, placeholderHeight]) => {
-  const lazyNames = %s;
   const all = [];
   const walk = root => {
     for (const element of root.querySelectorAll('*')) {
@@ -19,6 +16,7 @@ COLLECT = """
     const a = box && box.querySelector('a[rel~="license"]');
     return a ? a.href : '';
   };
+  const attributes = element => Object.fromEntries([...element.attributes].map(a => [a.name, a.value]));
   const images = [];
   for (const element of all) {
     const box = element.getBoundingClientRect();
@@ -26,12 +24,12 @@ COLLECT = """
       const unknown = (element.naturalWidth === placeholderWidth && element.naturalHeight === placeholderHeight
         && Math.round(box.width) === placeholderWidth) || !element.complete || !element.naturalWidth;
       const sources = element.parentElement && element.parentElement.tagName === 'PICTURE'
-        ? [...element.parentElement.querySelectorAll('source[srcset]')].map(s => s.getAttribute('srcset')) : [];
+        ? [...element.parentElement.querySelectorAll('source')].map(attributes) : [];
       images.push({
         kind: 'img',
         src: element.getAttribute('src') || '',
-        srcsets: [element.getAttribute('srcset'), element.getAttribute('data-srcset'), ...sources].filter(Boolean),
-        lazy: lazyNames.map(name => element.getAttribute(name)).filter(Boolean),
+        attributes: attributes(element),
+        sources: sources,
         link: link(element),
         width: unknown ? +(element.getAttribute('width') || 0) || 0 : box.width,
         height: unknown ? +(element.getAttribute('height') || 0) || 0 : box.height,
@@ -40,8 +38,10 @@ COLLECT = """
     } else {
       const image = getComputedStyle(element).backgroundImage;
       const match = image && image !== 'none' && image.match(/url\\(["']?(.*?)["']?\\)/);
-      if (match) images.push({
-        kind: 'background', src: match[1], link: link(element),
+      const waiting = !match && element.tagName !== 'SOURCE' && [...element.attributes].some(a => /^data-.*(bg|background)/.test(a.name));
+      if (match || waiting) images.push({
+        kind: 'background', src: match ? match[1] : '', link: link(element),
+        attributes: waiting ? attributes(element) : {},
         width: box.width, height: box.height, license: license(element),
       });
     }
@@ -59,7 +59,7 @@ COLLECT = """
     robots: contents('meta[name="robots"], meta[name="imgret-collect"]'),
   };
 }
-""" % list(LAZY)  # noqa: UP031
+"""
 
 SCROLL = """
 () => {

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from html.parser import HTMLParser
 from urllib.parse import urljoin
 
 from imgret_tools.collect.read.candidates import Facts, Raw
 
+SRCSETS = r"^(?:(?:data|lazy)-)?(?:[a-z]+[_-])*(?:srcset|src-set|lazyset|original-set|bgset)$"
+"""Attributes that hold several sizes, as lazy loaders name them: `data-srcset`, `data-lazy-srcset`, ..."""
+
 LAZY = (
-    "data-src",
-    "data-original",
-    "data-lazy-src",
-    "data-lazy",
-    "data-full",
-    "data-full-src",
-    "data-image",
-    "data-url",
+    r"^(?:data-)?(?:[a-z]+[_-])*(?:lazy-?src|lazy-?original|lazy-?load|real-?src|defer-?src|cfsrc|ezsrc)$"
+    r"|^data-(?:[a-z]+[_-])*(?:src|src-retina|original|lazy|full|full-url|image|img|url|uri|echo|hi-?res|highres|high-res"
+    r"|retina|zoom-image|zoom|large|large_image|large-file|orig-file|medium-file|big|iurl|ou|actualsrc|pin-media"
+    r"|photo|picture)$"
 )
-_LARGE_FIRST = ("data-full", "data-full-src", "data-original")
+"""Attributes that hold one address until a script puts it into `src`."""
+
+BACKGROUNDS = r"^data-(?:[a-z]+[_-])*(?:bg|background|background-image|bg-src|bg-image)$"
+"""Attributes of any element that become its background."""
+
+LARGE = r"full|original|orig|large|big|zoom|hi-?res|highres|retina|actualsrc|-ou$"
+"""What the attribute of a larger copy has in its name."""
+
+_SRCSETS, _LAZY, _BACKGROUNDS, _LARGE = map(re.compile, (SRCSETS, LAZY, BACKGROUNDS, LARGE))
+_ADDRESS = re.compile(r"(?:https?:)?/|[^\s{}<>]*\.[a-z0-9]{2,5}(?:[?#].*)?$|[^\s{}<>]*/", re.IGNORECASE)
 _BACKGROUND = re.compile(r"background(?:-image)?\s*:[^;]*?url\(\s*(['\"]?)(.*?)\1\s*\)", re.IGNORECASE)
 _CONTAINERS = frozenset({"figure", "li", "article"})
 
@@ -37,6 +46,8 @@ class _Reader(HTMLParser):
         self.facts = Facts(base=url)
         self._links: list[str] = []
         self._sources: list[str] = []
+        self._lazy_sources: list[str] = []
+        self._in_picture = False
         self._containers: list[tuple[str, int]] = []
         self._script: list[str] | None = None
 
@@ -51,8 +62,11 @@ class _Reader(HTMLParser):
             self.facts.next = urljoin(self.facts.base, given.get("href", ""))
         if tag == "base" and given.get("href"):
             self.facts.base = urljoin(self.facts.base, given["href"])
-        if tag == "source" and given.get("srcset"):
-            self._sources.append(given["srcset"])
+        if tag == "picture":
+            self._in_picture = True
+        if tag == "source" and self._in_picture:
+            self._sources += srcsets(given)
+            self._lazy_sources += lazy(given)
         if tag == "meta":
             self._meta(given)
         if tag == "script" and given.get("type", "").lower() == "application/ld+json":
@@ -63,12 +77,16 @@ class _Reader(HTMLParser):
             self._image(given)
         elif match := _BACKGROUND.search(given.get("style", "")):
             self.facts.images.append(Raw("background", match[2], link=self._link()))
+        elif tag != "source" and (found := backgrounds(given)):
+            self.facts.images.append(Raw("background", lazy=found, link=self._link()))
 
     def handle_endtag(self, tag: str) -> None:
         if tag == "a" and self._links:
             self._links.pop()
         elif tag == "picture":
             self._sources.clear()
+            self._lazy_sources.clear()
+            self._in_picture = False
         elif tag == "script" and self._script is not None:
             self.facts.linked_data.append("".join(self._script))
             self._script = None
@@ -84,13 +102,12 @@ class _Reader(HTMLParser):
         return self._links[-1] if self._links else ""
 
     def _image(self, given: dict[str, str]) -> None:
-        lazy = sorted((name for name in LAZY if given.get(name)), key=lambda name: name not in _LARGE_FIRST)
         self.facts.images.append(
             Raw(
                 "img",
                 given.get("src", ""),
-                tuple(filter(None, (given.get("srcset"), given.get("data-srcset"), *self._sources))),
-                tuple(given[name] for name in lazy),
+                (*srcsets(given), *self._sources),
+                (*lazy(given), *self._lazy_sources),
                 self._link(),
                 _pixels(given.get("width", "")),
                 _pixels(given.get("height", "")),
@@ -117,6 +134,24 @@ class _Reader(HTMLParser):
             self.facts.robots.append(content)
         elif name in ("dcterms.license", "dc.rights.license") and not self.facts.license:
             self.facts.license = content
+
+
+def srcsets(given: Mapping[str, str]) -> tuple[str, ...]:
+    """The values of an element's attributes that list several sizes."""
+    return tuple(value for name, value in given.items() if value and _SRCSETS.match(name))
+
+
+def lazy(given: Mapping[str, str]) -> tuple[str, ...]:
+    """The addresses in an element's lazy attributes, those of larger copies first."""
+    found = [name for name, value in given.items() if _LAZY.match(name) and _ADDRESS.match(value.strip())]
+    return tuple(given[name] for name in sorted(found, key=lambda name: not _LARGE.search(name)))
+
+
+def backgrounds(given: Mapping[str, str]) -> tuple[str, ...]:
+    """The addresses in an element's attributes that become its background."""
+    values = [value.strip() for name, value in given.items() if _BACKGROUNDS.match(name)]
+    values = [match[2] if (match := re.match(r"url\(\s*(['\"]?)(.*?)\1\s*\)", value)) else value for value in values]
+    return tuple(value for value in values if _ADDRESS.match(value))
 
 
 def _pixels(text: str) -> float:

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from PIL import Image
@@ -38,7 +38,9 @@ from imgret_tools.collect.steps.manifest import FILE_LIST, MANIFEST
 from imgret_tools.collect.steps.meter import Cancelled, Meter, OnProgress, watch
 from imgret_tools.errors import BadInput, CollectError, ImageError, NotFound
 from imgret_tools.files import atomic_write
+from imgret_tools.pictures.exif import TURNS
 from imgret_tools.pictures.find import content_hash
+from imgret_tools.pictures.formats import SUFFIXES, suffix_of
 from imgret_tools.pictures.open import open_picture
 from imgret_tools.records import Record, quoted
 
@@ -49,6 +51,12 @@ _PLAIN = frozenset({"JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF"})
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 _LOSSY = frozenset({"JPEG", "MPO", "HEIF", "AVIF", "JPEG2000"})
 _OWN = frozenset({MANIFEST, FILE_LIST})
+# What loaders and trainers look for beside the pictures.
+_DATA = frozenset({".csv", ".json", ".jsonl", ".md", ".parquet", ".tsv", ".xml", ".xmp", ".yaml", ".yml"})
+_ABOUT = frozenset(
+    {"classes.txt", "labels.txt", "licence", "licence.txt", "license", "license.txt", "readme", "readme.txt"}
+)
+_OF_A_PICTURE = frozenset({".caption", ".captions", ".npy", ".npz", ".tags", ".txt"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +74,7 @@ class CleanReport(Record):
     """What cleaning did. `removed` went into quarantine; of `converted` the original went there, a new file stays.
 
     `near` is the largest hash distance of near-duplicates in bits of 64 (-1: not looked for), `cosine` the least cosine
-    of embedding rows where a caller gave some, else None.
+    of embedding rows where a caller gave some, else None. `side_files` stay: lists, captions and notes of a data set.
     """
 
     folder: str
@@ -82,6 +90,7 @@ class CleanReport(Record):
     seconds: float
     dry_run: bool = False
     cancelled: bool = False
+    side_files: int = 0
 
     def __str__(self) -> str:
         would = "would be " if self.dry_run else ""
@@ -140,7 +149,8 @@ def clean(
         cosine: see `rows`.
         dry_run: report only, touch nothing.
 
-    Of two near-duplicates the one with more pixels stays, then the larger file, then the first by name. See-through
+    Lists and notes of a data set (metadata.csv, labels, XMP, ...) stay, and what is called like a picture (its caption)
+    stays or goes with it. Of two near-duplicates the one with more pixels stays, then the larger file, then the first by name. See-through
     parts become white, animations their first picture, camera turns are applied; lossless pictures become PNG, others
     JPEG of quality 95.
 
@@ -156,12 +166,16 @@ def clean(
     if not -1 <= near <= 32 or min_pixels < 0 or not 0 < cosine <= 1:
         raise BadInput("near must be between -1 and 32, min_pixels at least 0, cosine above 0 and at most 1.")
     started = time.monotonic()
-    checked, stopped = _check_all(folder, min_pixels, progress, cancelled)
+    files = list(_files(folder))
+    side = _side_files(files)
+    checked, stopped = _check_all(folder, [path for path in files if path not in side], min_pixels, progress, cancelled)
     removed = [Finding(c.path, c.reason, c.detail) for c in checked if c.reason is not None]
     good = [c for c in checked if c.reason is None]
     doubles = _duplicates(good, near, rows, cosine)
-    removed = sorted((*removed, *doubles), key=lambda found: found.path)
     gone = {found.path for found in doubles}
+    along = _going_along([*removed, *doubles], [c.path for c in good if c.path not in gone], side, folder)
+    beside = {found.path for found in along}
+    removed = sorted((*removed, *doubles, *along), key=lambda found: found.path)
     converted = [Finding(c.path, "converted", c.convert) for c in good if c.convert and c.path not in gone]
     if not dry_run and not stopped:
         try:
@@ -174,7 +188,7 @@ def clean(
         folder=str(folder),
         quarantine=str(target),
         checked=len(checked),
-        kept=len(checked) - len(removed),
+        kept=len(checked) - len(removed) + sum(found.path in beside for found in removed),
         removed=removed,
         converted=converted,
         reasons=dict(sorted(Counter(str(found.reason) for found in removed).items())),
@@ -184,6 +198,7 @@ def clean(
         seconds=time.monotonic() - started,
         dry_run=dry_run,
         cancelled=stopped,
+        side_files=len(side) - sum(found.path in beside for found in removed),
     )
 
 
@@ -198,11 +213,41 @@ def _files(folder: Path) -> Iterator[Path]:
                 yield path
 
 
+def _side_files(files: list[Path]) -> set[Path]:
+    """The files that a data set needs beside its pictures: lists and notes, and what is called like a picture."""
+    pictures = {(path.parent, path.stem) for path in files if suffix_of(path.name) in SUFFIXES}
+    return {
+        path
+        for path in files
+        if (suffix := suffix_of(path.name)) in _DATA
+        or path.name.lower() in _ABOUT
+        or (
+            suffix in _OF_A_PICTURE
+            and ((path.parent, path.stem) in pictures or (path.parent, Path(path.stem).stem) in pictures)
+        )
+    }
+
+
+def _going_along(removed: list[Finding], staying: list[str], side: set[Path], folder: Path) -> list[Finding]:
+    """The side files of pictures that go, unless a picture of the same name stays."""
+    stay = {(PurePosixPath(path).parent, PurePosixPath(path).stem) for path in staying}
+    gone = {(PurePosixPath(found.path).parent, PurePosixPath(found.path).stem): found for found in removed}
+    found = []
+    for path in sorted(side):
+        inside = PurePosixPath(path.relative_to(folder).as_posix())
+        for stem in (inside.stem, PurePosixPath(inside.stem).stem):
+            picture = gone.get((inside.parent, stem))
+            if picture is not None and (inside.parent, stem) not in stay:
+                found.append(Finding(str(inside), picture.reason, f"belongs to {picture.path}"))
+                break
+    return found
+
+
 def _check_all(
-    folder: Path, min_pixels: int, progress: OnProgress | None, cancelled: Cancelled | None
+    folder: Path, files: list[Path], min_pixels: int, progress: OnProgress | None, cancelled: Cancelled | None
 ) -> tuple[list[_Checked], bool]:
     """Every file judged on its own, in path order, and whether the run was stopped before the last."""
-    files, stop = list(_files(folder)), threading.Event()
+    stop = threading.Event()
     meter = Meter("clean", len(files), progress)
 
     def one(path: Path) -> _Checked | None:
@@ -251,10 +296,13 @@ def _conversion(path: Path) -> str:
     try:
         with Image.open(path) as image:
             kind, mode, frames = image.format or "", image.mode, getattr(image, "n_frames", 1)
+            turn = image.getexif().get(0x0112)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return ""
     if kind not in _PLAIN or mode != "RGB" or (frames > 1 and kind != "MPO"):
         return f"{kind} {mode}" + (f" of {frames} frames" if frames > 1 else "")
+    if turn in TURNS:  # most loaders do not look at the tag
+        return f"{kind} turned by its tag ({turn})"
     return "" if path.suffix.lower() in _SUFFIXES else f"suffix {path.suffix or 'missing'} of a {kind}"
 
 

@@ -173,7 +173,7 @@ class _Ledger:
         asked = spec.to_dict()
         self.digest = short_hash(json.dumps({name: asked[name] for name in _ASKED}, sort_keys=True), 16)
         self.urls: Urls = {}
-        self.sources: dict[str, dict[str, str]] = {}
+        self.sources: dict[str, dict[str, object]] = {}
         self.stopped: dict[tuple[str, str], str] = {}
         self._lock = threading.Lock()
         if not fresh and path.exists() and sources_path(path).exists():
@@ -189,7 +189,13 @@ class _Ledger:
             self.urls.setdefault(category, {})[term] = [candidate.url for candidate in found]
             self.stopped[category, term] = stopped
             for candidate in found:
-                told = {"page": candidate.page, "license": candidate.license, "credit": candidate.credit}
+                told = {
+                    "page": candidate.page,
+                    "license": candidate.license,
+                    "credit": candidate.credit,
+                    "found_on": candidate.found_on,
+                    "also": list(candidate.also),
+                }
                 self.sources.setdefault(candidate.url, {name: value for name, value in told.items() if value})
             self._write()
 

@@ -42,6 +42,7 @@ SUFFIX = {
     "AVIF": ".avif",
     "HEIF": ".heic",
     "JPEG2000": ".jp2",
+    "JXL": ".jxl",
 }
 _PARTIAL = ".partial"
 
@@ -174,6 +175,7 @@ class _Run:
         self.saved = self.kept = self.missing = self.bytes = 0
         self.started = time.monotonic()
         self.taken = {entry.path.casefold() for entry in self.manifest.saved.values() if entry.path}
+        self.reasons: dict[str, str] = {}
         self.lock = threading.Lock()
         self.queue = JobQueue([], web.pace, web.stop)
 
@@ -247,6 +249,8 @@ class _Run:
                 if self._again(job, failure):
                     continue
             except PathRefused as refusal:
+                if self._elsewhere(job, str(refusal)):
+                    continue
                 self._fail(job, str(refusal), permanent=False)
             except OSError as error:
                 self.web.stop.set()
@@ -262,8 +266,10 @@ class _Run:
         """Whether the failed job was queued for another try; else it is recorded as failed, or left when stopped."""
         if self.web.stop.is_set():
             return False
-        host, wait = host_of(job.url), back_off(failure, job.attempts)
+        host, wait = host_of(job.address), back_off(failure, job.attempts)
         if failure.permanent or job.attempts >= self.web.manners.retries:
+            if self._elsewhere(job, str(failure)):
+                return True
             self._fail(job, str(failure), permanent=failure.permanent)
             return False
         if wait > self.web.manners.longest_wait:
@@ -277,6 +283,18 @@ class _Run:
         self.queue.later(job, wait)
         return True
 
+    def _elsewhere(self, job: Job, reason: str) -> bool:
+        """Whether the picture has another address, which is queued: its link may lead to a page, its largest be gone."""
+        known = self.manifest.saved.get(job.url)
+        if known is not None and known.path:
+            return False
+        self.reasons.setdefault(job.url, reason)
+        if not job.turn_to_next():
+            return False
+        self._forget(job.url)
+        self.queue.later(job, 0.0)
+        return True
+
     def _fetch(self, job: Job) -> None:
         """One picture into its place; FetchError says what was wrong with it."""
         known = self.manifest.saved.get(job.url)
@@ -284,7 +302,8 @@ class _Run:
         headers, have = _conditions(known), 0
         if known is None or not known.path:
             headers, have = _resumption(partial)
-        with self.web.ask(job.url, headers, paced=True) as response:
+        address = known.fetched or job.url if known is not None and known.path else job.address
+        with self.web.ask(address, headers, paced=True, found_on=job.found_on) as response:
             if response.status_code == 304:
                 self.meter.tick(job.url)
                 return
@@ -351,6 +370,7 @@ class _Run:
                 height=picture.height,
                 etag=etag,
                 last_modified=modified,
+                fetched=job.address if job.address != job.url else "",
             )
         )
         self._place(partial, target)
@@ -384,6 +404,7 @@ class _Run:
         return Saved(url=job.url, category=job.category, term=job.term, time=now, **job.source)  # type: ignore[arg-type]
 
     def _fail(self, job: Job, reason: str, *, permanent: bool) -> None:
+        reason = self.reasons.get(job.url, reason)  # of several addresses the first and best one's
         known = self.manifest.saved.get(job.url)
         if known is None or not known.path:
             self.manifest.add(replace(self._entry(job), error=reason, permanent=permanent))

@@ -16,18 +16,35 @@ from imgret_tools.collect.net.guard import host_of
 from imgret_tools.collect.net.polite import Pace
 from imgret_tools.collect.spec import load_urls, sources_path
 from imgret_tools.collect.steps.names import folder_names
-from imgret_tools.errors import BadInput
+from imgret_tools.errors import BadInput, PathRefused
 
 
 @dataclass(slots=True)
 class Job:
-    """One picture to fetch. `attempts` counts the tries that failed."""
+    """One picture to fetch. `attempts` counts the tries that failed.
+
+    `url` names it; `also` are its other addresses, and `address` the one under way. `found_on` is the page it was found
+    on, which its host is told as a browser would.
+    """
 
     url: str
     category: str
     term: str
     source: dict[str, str]
     attempts: int = 0
+    found_on: str = ""
+    also: tuple[str, ...] = ()
+    address: str = ""
+
+    def __post_init__(self) -> None:
+        self.address = self.address or self.url
+
+    def turn_to_next(self) -> bool:
+        """Goes on with the picture's next address; whether there was one."""
+        if not self.also:
+            return False
+        self.address, self.also, self.attempts = self.also[0], self.also[1:], 0
+        return True
 
 
 class JobQueue:
@@ -92,8 +109,8 @@ class JobQueue:
         """Takes every waiting job of a host out of the queue and returns them, finished."""
         with self._changed:
             dropped = list(self._hosts.pop(host, ()))
-            dropped += [job for _, _, job in self._later if host_of(job.url) == host]
-            self._later = [entry for entry in self._later if host_of(entry[2].url) != host]
+            dropped += [job for _, _, job in self._later if host_of(job.address) == host]
+            self._later = [entry for entry in self._later if host_of(entry[2].address) != host]
             heapq.heapify(self._later)
             self._ready = [entry for entry in self._ready if entry[2] != host]
             heapq.heapify(self._ready)
@@ -102,7 +119,7 @@ class JobQueue:
             return dropped
 
     def _add(self, job: Job) -> None:
-        host = host_of(job.url)
+        host = host_of(job.address)
         if host not in self._hosts:
             heapq.heappush(self._ready, (self._pace.free_at(host), self._number(), host))
         self._hosts[host].append(job)
@@ -114,7 +131,7 @@ class JobQueue:
 
 def load_jobs(path: Path) -> tuple[list[Job], int]:
     """One job a URL, under its first term, and how many times a URL was repeated."""
-    sources: dict[str, dict[str, str]] = {}
+    sources: dict[str, dict[str, object]] = {}
     if (beside := sources_path(path)).exists():
         try:
             sources = dict(json.loads(beside.read_text(encoding="utf-8"))["sources"])
@@ -129,9 +146,24 @@ def load_jobs(path: Path) -> tuple[list[Job], int]:
                     repeated += 1
                     continue
                 told = sources.get(url, {})
-                source = {name: told[name] for name in ("page", "license", "credit") if told.get(name)}
-                jobs[url] = Job(url, category, term, source)
+                source = {name: str(told[name]) for name in ("page", "license", "credit") if told.get(name)}
+                also = told.get("also")
+                jobs[url] = Job(
+                    url,
+                    category,
+                    term,
+                    source,
+                    found_on=str(told.get("found_on") or told.get("page") or ""),
+                    also=tuple(filter(_is_web, also)) if isinstance(also, list) else (),
+                )
     return list(jobs.values()), repeated
+
+
+def _is_web(address: object) -> bool:
+    try:
+        return isinstance(address, str) and bool(host_of(address))
+    except PathRefused:
+        return False
 
 
 def job_folders(jobs: Iterable[Job]) -> dict[tuple[str, str], str]:

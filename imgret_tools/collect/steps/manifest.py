@@ -18,7 +18,8 @@ FILE_LIST = "filename.txt"
 class Saved:
     """One line: a picture that was saved (`path` relative to the folder, `/` between parts), or `error` and no path.
 
-    `permanent` errors are not tried again. `time` is UTC, ISO 8601; `bytes` the file's size; `page` and `license` are
+    `permanent` errors are not tried again. `fetched` is the address that gave the picture where `url` itself led to none.
+    `time` is UTC, ISO 8601; `bytes` the file's size; `page` and `license` are
     what the crawl read beside the picture.
     """
 
@@ -39,6 +40,7 @@ class Saved:
     last_modified: str = ""
     error: str = ""
     permanent: bool = False
+    fetched: str = ""
 
 
 class Manifest:

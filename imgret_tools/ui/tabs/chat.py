@@ -19,6 +19,7 @@ from imgret_tools.engine.runtime import Runtime
 from imgret_tools.errors import ImgretError
 from imgret_tools.records import SearchReport, quoted
 from imgret_tools.ui.patches import Bound
+from imgret_tools.ui.uploads import showable
 
 _PAUSE = 0.1
 """Seconds between two sights of an answer that is being written: each costs the page a drawing."""
@@ -108,7 +109,9 @@ def answer(runtime: Runtime, now: Conversation, message: dict[str, object]) -> I
         yield now.shown
         return
     if picture is not None:
-        now.shown.append(gr.ChatMessage(role="user", content=gr.Image(str(picture), show_label=False, buttons=[])))
+        now.shown.append(
+            gr.ChatMessage(role="user", content=gr.Image(showable(str(picture)), show_label=False, buttons=[]))
+        )
     if text:
         now.shown.append(gr.ChatMessage(role="user", content=text))
     yield now.shown

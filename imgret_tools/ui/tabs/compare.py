@@ -18,6 +18,7 @@ from imgret_tools.tools import ImageTools
 from imgret_tools.ui.patches import Bound, PictureBox, file_for, shown_errors
 from imgret_tools.ui.texts.comparison import sentence, words
 from imgret_tools.ui.texts.table import Language, said
+from imgret_tools.ui.uploads import showable
 from imgret_tools.ui.why import why_match
 
 
@@ -30,6 +31,7 @@ class CompareTab:
             self.image = PictureBox(
                 type="filepath", sources=["upload", "clipboard"], height=180, elem_id="compare_image"
             )
+            self.image.upload(showable, self.image, self.image, api_visibility="private", queue=False)
             with gr.Column():
                 self.library = gr.Dropdown(libraries, value=library, elem_id="compare_library")
                 self.id = gr.Textbox(elem_id="compare_id")

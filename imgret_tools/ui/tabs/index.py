@@ -15,7 +15,7 @@ from imgret_tools.tools import ImageTools
 from imgret_tools.ui.jobs import Runs
 from imgret_tools.ui.patches import Bound
 from imgret_tools.ui.texts.table import Language, said
-from imgret_tools.ui.uploads import unpack
+from imgret_tools.ui.uploads import TAKEN, unpack
 
 _SHOWN = 200
 
@@ -35,9 +35,7 @@ class IndexTab:
         with gr.Row():
             with gr.Column(min_width=300):
                 self.folder = gr.Textbox(elem_id="folder")
-                self.files = gr.File(
-                    file_count="multiple", file_types=["image", ".zip", ".heic", ".avif"], elem_id="uploads", height=140
-                )
+                self.files = gr.File(file_count="multiple", file_types=["image", *TAKEN], elem_id="uploads", height=140)
                 self.library = gr.Textbox(value="default", elem_id="new_library")
                 self.encoder = gr.Dropdown(
                     ["auto", "mini", "openclip:ViT-B-32/laion2b_s34b_b79k"],

@@ -23,6 +23,7 @@ from imgret_tools.ui.facets import Facets
 from imgret_tools.ui.link import PAGE, Asked
 from imgret_tools.ui.patches import Bound, PictureBox, Thumbnails, address, file_for, shown_errors
 from imgret_tools.ui.texts.table import Language, said
+from imgret_tools.ui.uploads import showable
 
 _GONE = "data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 1 1'><path fill='grey' d='M0 0h1v1H0'/></svg>"
 _KEPT, _DRAW = "<ul class='kept'></ul>", "window.imgret.draw()"
@@ -139,6 +140,8 @@ class SearchTab:
                 self.outputs,
                 **searching,
             ).then(None, self.told, None, js=_SEARCHED)
+        # What a browser cannot show, such as HEIC, comes back as a picture that it can.
+        self.image.upload(showable, self.image, self.image, api_visibility="private", queue=False)
         self.hits.select(self._select, [language, self.report], self.detail.outputs, **private)
         self.detail.favourite.click(None, None, None, js="() => window.imgret.favourite()")
         self.copy.click(None, None, None, js="() => window.imgret.copy()")
