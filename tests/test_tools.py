@@ -118,8 +118,13 @@ def test_unknown_id_library_and_empty_query(indexed: ImageTools) -> None:
         indexed.search_similar_image()
     with pytest.raises(BadInput, match="100000 characters"):
         indexed.search_similar_image(text="x" * 100_000)
-    with pytest.raises(BadInput, match="whole number from 1 to 200"):
-        indexed.search_similar_image(text="x", k=10**9)
+    with pytest.raises(BadInput, match="whole number of at least 1"):
+        indexed.search_similar_image(text="x", k=0)
+    assert len(indexed.search_similar_image(text="x", k=10**9).hits) == 12
+    with pytest.raises(BadInput, match="not valid Unicode"):
+        indexed.search_similar_image(text="a\udcff")
+    with pytest.raises(BadInput, match="show nothing"):
+        indexed.search_similar_image(text="\u200b\ufeff")
 
 
 def test_default_names_the_apps_library_only_while_there_is_no_other(indexed: ImageTools, tmp_path: Path) -> None:
@@ -143,6 +148,8 @@ def test_a_shared_app_neither_writes_nor_tells_paths(indexed: ImageTools) -> Non
         report = indexed.search_similar_image(text="a lion")
         assert all(Path(hit.path).name == hit.path for hit in report.hits)
         assert str(settings.roots[0]) not in str(report.to_dict()["hits"])
+        with pytest.raises(BadInput, match="whole number from 1 to 200"):
+            indexed.search_similar_image(text="a lion", k=201)
         with pytest.raises(PathRefused, match="tells no folders"):
             indexed.search_similar_image(text="a lion", where=[f"path~{settings.roots[0]}"])
     finally:

@@ -203,13 +203,13 @@ def _end(pattern: re.Pattern[str], line: str, place: int) -> int:
 
 def _typed(field: str, operator: Operator, texts: Sequence[str]) -> Condition:
     kind = FIELDS.get(field)
+    written = f"{field}{operator}{'|'.join(map(_written, texts))}"
     if kind is None:
         near = difflib.get_close_matches(field, FIELDS, 1)
         raise BadInput(
-            f"There is no field {quoted(field, 40)} to filter by{f'; did you mean {near[0]}' if near else ''}; fields are "
+            f"Filter {quoted(written)} names no known field{f'; did you mean {near[0]}' if near else ''}; fields are "
             rf"{', '.join(FIELDS)}. (A comma that belongs to a value is written \, or the value put in quotes.)"
         )
-    written = f"{field}{operator}{'|'.join(map(_written, texts))}"
     if operator not in _ALLOWED[kind]:
         raise BadInput(
             f"Filter {quoted(written)}: {field} {_HOLDS[kind]} and takes {', '.join(_ALLOWED[kind])}, not {operator}."
