@@ -150,7 +150,7 @@ class ImageEmbeddings(Embeddings):
 
     def __init__(self, tools: ImageTools, library: str = "default") -> None:
         self._runtime = tools.runtime
-        self._library = tools.runtime.library(library)
+        self._library = tools.runtime.library(library).card.name
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """A unit row of `dim` numbers for each text."""
@@ -158,7 +158,8 @@ class ImageEmbeddings(Embeddings):
 
     def embed_query(self, text: str) -> list[float]:
         """The unit row of `dim` numbers of a text."""
-        return [float(value) for value in self._runtime.encode_text(self._library, text)]
+        with self._runtime.view(self._library) as view:
+            return [float(value) for value in self._runtime.encode_text(view, text)]
 
 
 __all__ = ["PROGRESS_EVENT", "ImageEmbeddings", "ImageRetriever", "ImageToolkit", "as_langchain_tools"]

@@ -210,7 +210,7 @@ def _refused(text: str) -> CallToolResult:
 
 
 def _entry(tools: ImageTools, library: str, id: str) -> Entry:
-    entry = tools.runtime.library(unquote(library)).entry(unquote(id))
+    entry = tools.runtime.entry(unquote(id), unquote(library))
     tools.allowed(entry.path)
     return entry
 

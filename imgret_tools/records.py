@@ -16,6 +16,7 @@ from typing import Literal
 Measure = Literal["cosine", "l2", "l1", "pearson"]
 Space = Literal["embedding", "pixels"]
 SearchKind = Literal["auto", "exact", "hnsw"]
+Order = Literal["newest", "oldest", "name", "largest"]
 Scalar = str | int | float | bool | None
 
 
@@ -66,6 +67,7 @@ class Entry(Record):
 
     `id` is the first 12 hex digits of the content hash when the picture was first seen (`-2`, `-3`... for further copies);
     it stays when the file is renamed or edited. `width` and `height` are of the upright picture. `mtime` is in ns.
+    `keywords` stand in one text, U+001F between them. `away`: the file's drive or folder was not there at the last look.
     """
 
     id: str
@@ -81,7 +83,11 @@ class Entry(Record):
     camera: str | None = None
     latitude: float | None = None
     longitude: float | None = None
+    rating: int | None = None
+    keywords: str | None = None
+    caption: str | None = None
     label_by_user: bool = False
+    away: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +115,12 @@ class Progress(Record):
 
 @dataclass(frozen=True, slots=True)
 class IndexReport(Record):
-    """What an index run did. `skipped` are files that are no pictures to index (hidden, empty, links out of the folder)."""
+    """What an index run did.
+
+    `skipped` are files and folders that were passed over with their reasons (of each kind the first ones), and
+    `skipped_kinds` counts all of them by kind: pictures + failed + the files among these are every file seen. `remarks` name pictures that are
+    damaged and searchable all the same; `away` counts those whose drive or folder is not there.
+    """
 
     library: str
     folder: str
@@ -123,7 +134,10 @@ class IndexReport(Record):
     images_per_second: float
     stages: dict[str, float]
     renamed: int = 0
+    away: int = 0
     skipped: list[Failure] = field(default_factory=list)
+    skipped_kinds: dict[str, int] = field(default_factory=dict)
+    remarks: list[Failure] = field(default_factory=list)
     total: int = 0
     cancelled: bool = False
     dry_run: bool = False
@@ -134,15 +148,20 @@ class IndexReport(Record):
         lines = [
             f"Library {quoted(self.library)} holds {self.total} images of {quoted(self.folder, LONG_PATH)} (encoder {self.encoder}).",
             f"{would}added {self.added}, updated {self.updated}, renamed {self.renamed}, unchanged {self.unchanged}, "
-            f"removed {self.removed}, failed {len(self.failed)}, skipped {len(self.skipped)}; "
+            f"removed {self.removed}, failed {len(self.failed)}, skipped {sum(self.skipped_kinds.values()) or len(self.skipped)}; "
             f"{self.seconds:.1f} s, {self.images_per_second:.1f} images/s.",
         ]
+        if self.skipped_kinds:
+            kinds = sorted(self.skipped_kinds.items(), key=lambda kind: (-kind[1], kind[0]))
+            lines.append("skipped: " + ", ".join(f"{kind} {count}" for kind, count in kinds))
+            lines += dict.fromkeys(failure.reason for failure in self.skipped if "pip install" in failure.reason)
         if self.cancelled:
             lines.append("Cancelled: what was done is kept; index the folder again to go on.")
         if self.notice:
             lines.append(self.notice)
         shown = self.failed[:5]
         lines += [f"failed {failure}" for failure in shown]
+        lines += [f"remark {remark}" for remark in self.remarks[:5]]
         if len(self.failed) > len(shown):
             lines.append(f"... and {len(self.failed) - len(shown)} more failures")
         return "\n".join(lines)
@@ -165,12 +184,16 @@ class Hit(Record):
         folder = str(self.metadata.get("folder") or "").rstrip("/\\")
         inside = self.path.startswith(folder) and self.path[len(folder) : len(folder) + 1] in ("/", "\\")
         name = self.path[len(folder) + 1 :] if folder and inside else self.path
-        return f"{self.rank}. id {self.id}{label} value {self.value:.4g} file {quoted(name, LONG_PATH)}"
+        away = " (away: its file is not there)" if self.metadata.get("away") else ""
+        return f"{self.rank}. id {self.id}{label} value {self.value:.4g} file {quoted(name, LONG_PATH)}{away}"
 
 
 @dataclass(frozen=True, slots=True)
 class SearchReport(Record):
-    """A ranking, best first. `searched` is how many pictures the filters let through, `query` what was asked."""
+    """A ranking, best first; or pictures in the order that `query` names, without scores.
+
+    `searched` is how many pictures were ranked, `matching` how many satisfy the filters, `query` what was asked.
+    """
 
     library: str
     encoder: str
@@ -183,6 +206,7 @@ class SearchReport(Record):
     search: Literal["exact", "hnsw"] = "exact"
     total: int = 0
     notice: str = ""
+    matching: int = 0
 
     def __str__(self) -> str:
         asked = ", ".join(f"{name} {quoted(str(value))}" for name, value in self.query.items() if value is not None)
@@ -199,7 +223,7 @@ class SearchReport(Record):
 
 @dataclass(frozen=True, slots=True)
 class LibraryInfo(Record):
-    """What a library is and holds."""
+    """What a library is and holds; of one that cannot be opened, `damaged` says why and the rest is empty."""
 
     name: str
     encoder: str
@@ -212,8 +236,12 @@ class LibraryInfo(Record):
     revision: int
     bytes_on_disk: int
     notice: str = ""
+    away: int = 0
+    damaged: str = ""
 
     def __str__(self) -> str:
+        if self.damaged:
+            return f"Library {quoted(self.name)} cannot be opened: {self.damaged}"
         labels = ", ".join(f"{quoted(name, 40)} {count}" for name, count in list(self.labels.items())[:12])
         more = f", ... {len(self.labels) - 12} more" if len(self.labels) > 12 else ""
         lines = [
@@ -222,6 +250,8 @@ class LibraryInfo(Record):
             f"labels: {labels}{more}" if labels else "labels: none (pictures in sub-folders get the sub-folder's name)",
             "folders: " + (", ".join(quoted(folder, LONG_PATH) for folder in self.folders) or "none"),
         ]
+        if self.away:
+            lines.append(f"away: {self.away} images whose drive or folder was not there at the last look")
         if self.notice:
             lines.append(self.notice)
         return "\n".join(lines)

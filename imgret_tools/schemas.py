@@ -93,10 +93,9 @@ def thumbnails(tools: ImageTools, report: Report, budget: int = THUMBNAIL_BYTES)
     """JPEGs of a search's hits, best first, while they fit in `budget` bytes; none for other reports."""
     shown: list[tuple[Hit, bytes]] = []
     if isinstance(report, SearchReport):
-        library = tools.runtime.library(report.library)
         for hit in report.hits:
             try:
-                data = Path(tools.runtime.thumbnail(library.entry(hit.id))).read_bytes()
+                data = Path(tools.runtime.thumbnail(tools.runtime.entry(hit.id, report.library))).read_bytes()
             except (ImgretError, OSError):  # the picture has gone since: its line is still in the text
                 continue
             if len(data) > budget:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sys
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, TypeVar, get_args
@@ -74,6 +74,7 @@ class ImageTools:
         library: str = "default",
         encoder: str | None = None,
         pixel_size: int | None = None,
+        exclude: Sequence[str] | None = None,
         dry_run: bool = False,
         progress: Callable[[Progress], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
@@ -88,6 +89,7 @@ class ImageTools:
             library=library,
             encoder=encoder,
             pixel_size=pixel_size,
+            exclude=exclude,
             dry_run=dry_run,
             progress=progress,
             cancelled=cancelled,
@@ -268,9 +270,9 @@ class ImageTools:
             NotFound, PathRefused, BadInput: it names none of them.
         """
         if _ID.fullmatch(image):
-            found = self.runtime.library(library)
-            if image in found.snapshot.position or not Path(image).exists():
-                return found.entry(image)
+            with self.runtime.view(library) as view:
+                if view.find(image) is not None or not Path(image).exists():
+                    return view.entry(image)
         if re.match(r"https?://", image):
             return self._fetched(image)
         path = self.allowed(image)

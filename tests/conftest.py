@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,15 +17,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from imgret_tools import ImageTools, Runtime, Settings
+from imgret_tools import ImageTools, Runtime, Settings, settings
+from imgret_tools.records import Entry
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 ROOT = Path(__file__).parent.parent
+
+# Converted once for all tests and the processes they start, not for each of their data folders.
+CONVERTED = Path(tempfile.mkdtemp(prefix="imgret-converted-"))
+atexit.register(shutil.rmtree, CONVERTED, ignore_errors=True)
+os.environ["IMGRET_CACHE_DIR"] = str(CONVERTED)
+settings._default_cache_dir = lambda data_dir: CONVERTED
 
 PHOTOS = {
     "cat": ["skimage/data/chelsea.png"],
@@ -48,6 +58,30 @@ def photo(name: str) -> Path:
     assert spec is not None
     assert spec.origin is not None
     return Path(spec.origin).parent / rest
+
+
+def entries_of(runtime: Runtime, library: str = "default") -> list[Entry]:
+    """All pictures of a library, by id."""
+    with runtime.view(library) as view:
+        return sorted(view.entries(), key=lambda entry: entry.id)
+
+
+def rows_of(runtime: Runtime, library: str = "default") -> np.ndarray:
+    """The embedding rows (n, dim) of a library, by ascending id."""
+    with runtime.view(library) as view:
+        return np.array(view.matrix[view.in_order_of_ids()[0]])
+
+
+def row_of(runtime: Runtime, id_: str) -> np.ndarray:
+    """The embedding row of a picture of the library `default`."""
+    with runtime.view() as view:
+        return np.array(view.row(id_))
+
+
+def labels_of(runtime: Runtime) -> dict[str, int]:
+    """How many pictures of the library `default` each label has."""
+    with runtime.view() as view:
+        return view.labels()
 
 
 def copy_photos(folder: Path) -> Path:
@@ -88,6 +122,12 @@ def runtime(tmp_path: Path) -> Iterator[Runtime]:
     """A runtime on an empty data folder; `mini` makes new libraries."""
     with Runtime.open(Settings(data_dir=tmp_path / "data", encoder="mini", roots=(tmp_path,))) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def converted() -> Path:
+    """A cache of networks converted to ONNX for the whole session; the first test that needs one converts it."""
+    return CONVERTED
 
 
 @pytest.fixture(scope="session")

@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from conftest import entries_of
 
 from imgret_tools import ImageTools, Runtime
 from imgret_tools.errors import BadInput, NotFound, PathRefused, ReadOnly
-from imgret_tools.library.filters import parse_where
 
 
 def test_search_by_text_finds_the_subject(indexed: ImageTools) -> None:
@@ -35,7 +35,7 @@ def test_text_and_picture_together_and_a_negative(indexed: ImageTools) -> None:
 def test_a_library_picture_finds_itself_first_by_path_and_is_left_out_by_id(
     indexed: ImageTools, measure: str, space: str
 ) -> None:
-    entry = next(indexed.runtime.library().snapshot.entries())
+    entry = entries_of(indexed.runtime)[0]
     by_path = indexed.search_similar_image(image=entry.path, measure=measure, space=space)  # type: ignore[arg-type]
     assert by_path.hits[0].id == entry.id
     assert [hit.score for hit in by_path.hits] == sorted((hit.score for hit in by_path.hits), reverse=True)
@@ -69,11 +69,6 @@ def test_filters(indexed: ImageTools) -> None:
 def test_bad_filters_say_how(indexed: ImageTools, bad: str) -> None:
     with pytest.raises(BadInput, match=r"[Ff]ilter"):
         indexed.search_similar_image(text="cat", where=[bad])
-
-
-def test_taken_compares_as_iso_text() -> None:
-    (condition,) = parse_where("taken<=2024")
-    assert condition.mask(["2024-12-31T10:00:00", "2025-01-01", None]).tolist() == [True, False, False]
 
 
 @pytest.mark.parametrize(
@@ -154,3 +149,12 @@ def test_a_shared_app_neither_writes_nor_tells_paths(indexed: ImageTools) -> Non
             indexed.search_similar_image(text="a lion", where=[f"path~{settings.roots[0]}"])
     finally:
         indexed.runtime.settings = settings
+
+
+def test_a_search_says_what_of_its_words_is_not_read(indexed: ImageTools) -> None:
+    notice = indexed.search_similar_image(text="🍍", k=1).notice
+    assert "Not read: emoji 🍍 (write pineapple). Nothing is left of the text" in notice
+    assert "Not read: unknown words: xyzđ." in indexed.search_similar_image(text="con mèo xyzđ", k=1).notice
+    lion = indexed.search_similar_image(text="a lion", not_text="鳳梨", k=1)
+    assert "鳳梨" in lion.notice
+    assert indexed.search_similar_image(text="a lion", k=1).notice == ""

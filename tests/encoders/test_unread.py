@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from tokenizers import Tokenizer
 
 from imgret_tools.encoders.class_meanings import class_names
 from imgret_tools.encoders.glossary.vietnamese import translate
-from imgret_tools.encoders.minilm import model_folder
+from imgret_tools.encoders.minilm import MiniLM
 from imgret_tools.encoders.unread import Reading, Unread, is_unicode, shows_nothing, unread
 from imgret_tools.records import visible
 
@@ -15,15 +14,7 @@ from imgret_tools.records import visible
 @pytest.fixture(scope="module")
 def mini() -> Reading:
     """The reading of mini's sentence model."""
-    tokenizer = Tokenizer.from_file(str(model_folder() / "tokenizer.json"))
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-
-    def pieces(text: str) -> list[str | None]:
-        tokens = tokenizer.encode(text, add_special_tokens=False).tokens
-        return [None if token == "[UNK]" else token for token in tokens]
-
-    return Reading(longest=254, pieces=pieces)
+    return MiniLM().reading
 
 
 BYTES = Reading(longest=5, pieces=lambda text: list(text), scripts=frozenset())
