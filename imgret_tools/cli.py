@@ -1,27 +1,34 @@
 """`imgret`, the shell's way to the tools.
 
-Results go to stdout (with `--json` as one JSON object), progress and errors to stderr. Exit status: 0 done, 1 a mistake
-of the user's or something that is missing, as one plain line, 2 wrong usage. What a command line names may be read.
+Results go to stdout (with `--json` as one JSON object), progress and errors to stderr. Exit status: 0 done (also when the
+reader of stdout has heard enough), 1 a mistake of the user's or something that is missing, as one plain line, 2 wrong
+usage. What a command line names may be read. Output prints in any encoding.
 """
 
 from __future__ import annotations
 
+import codecs
+import io
+import json
 import logging
+import os
 import signal
 import sys
 import threading
+import unicodedata
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, NoReturn, Protocol
 
 import typer
 
 from imgret_tools import __version__
 from imgret_tools.collect.commands import app as collect_app
 from imgret_tools.errors import BadInput, ImgretError
-from imgret_tools.records import Progress
+from imgret_tools.records import Progress, SearchReport, visible
 from imgret_tools.settings import Settings
 
 if TYPE_CHECKING:
@@ -60,6 +67,9 @@ Encoder = Annotated[
 ]
 Count = Annotated[int, typer.Option("--k", "-k", help="How many hits.")]
 
+STDIO = "-"
+"""As a file to read or write: stdin or stdout."""
+
 
 class Reported(Protocol):
     """A record as the tools return it."""
@@ -72,9 +82,54 @@ def _print(record: Reported, as_json: bool) -> None:
 
 
 def _json(value: object) -> str:
+    """JSON that is right in the encoding of stdout: ASCII alone where that is not UTF-8."""
     import orjson
 
-    return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY).decode()
+    try:
+        data = orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY)
+    except TypeError:  # a file name that is no Unicode: its stray bytes stand as \udcXX
+        return json.dumps(value, indent=2)
+    return data.decode() if _is_utf8(sys.stdout.encoding) else json.dumps(orjson.loads(data), indent=2)
+
+
+def _is_utf8(encoding: str | None) -> bool:
+    return codecs.lookup(encoding or "utf-8").name == "utf-8"
+
+
+def _write(path: Path | str, text: str) -> None:
+    """Write `text` as UTF-8 into a file, line ends as they are; `-` is stdout, in its own encoding."""
+    if str(path) == STDIO:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text.encode(sys.stdout.encoding, sys.stdout.errors or "strict"))
+        return
+    try:
+        Path(path).write_bytes(text.encode("utf-8"))
+    except OSError as error:
+        raise BadInput(
+            f"Cannot write {path} ({error.strerror}); give a file in a folder that is there and writable."
+        ) from error
+
+
+def _write_paths(report: SearchReport, end: bytes) -> None:
+    """The hits' paths and nothing else, as the file system spells them."""
+    sys.stdout.flush()
+    for hit in report.hits:
+        sys.stdout.buffer.write(os.fsencode(hit.path) + end)
+
+
+def _with_whole_paths(report: SearchReport) -> SearchReport:
+    """The report with hits that name their files whole, so that two can be told apart and each can be opened."""
+    hits = [replace(hit, metadata={**hit.metadata, "folder": None}) for hit in report.hits]
+    return replace(report, hits=hits)
+
+
+def _paths_of_stdin() -> list[str]:
+    """The paths on stdin, one a line, or parted by zero bytes where there are any (`find -print0`, `--print0`)."""
+    data = sys.stdin.buffer.read().removeprefix(codecs.BOM_UTF8)
+    parts = data.split(b"\0") if b"\0" in data else [line.removesuffix(b"\r") for line in data.split(b"\n")]
+    if paths := [os.fsdecode(part) for part in parts if part.strip()]:
+        return paths
+    raise BadInput("There is no path on stdin; write one a line, as `find` and `imgret search --paths` do.")
 
 
 @contextmanager
@@ -161,7 +216,10 @@ def index(
 
 @app.command()
 def search(
-    image: Annotated[str | None, typer.Option("--image", "-i", help="Path, id of an indexed image, or URL.")] = None,
+    image: Annotated[
+        str | None,
+        typer.Option("--image", "-i", help="Path, id of an indexed image, or URL; - reads paths from stdin."),
+    ] = None,
     text: Annotated[str | None, typer.Option("--text", "-t", help="What the pictures should show.")] = None,
     not_text: Annotated[str | None, typer.Option(help="What they should not show.")] = None,
     library: LibraryName = "default",
@@ -169,35 +227,81 @@ def search(
     measure: Annotated[str, typer.Option("--measure", "-m", help="cosine, l2, l1 or pearson.")] = "cosine",
     space: Annotated[str, typer.Option(help="embedding or pixels.")] = "embedding",
     search: Annotated[str, typer.Option(help="auto, exact or hnsw.")] = "auto",
-    where: Annotated[list[str] | None, typer.Option(help="Filter, e.g. label=dog, width>=1000; repeatable.")] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(help="Filter, e.g. label=dog, width>=1000, taken=2024-06; repeatable, or parted by commas."),
+    ] = None,
     offset: Annotated[int, typer.Option(help="Hits to skip.")] = 0,
     allow_urls: Annotated[bool, typer.Option("--allow-urls", help="Let --image fetch a public URL.")] = False,
-    html: Annotated[Path | None, typer.Option(help="Also write the hits as one self-contained HTML page.")] = None,
-    csv: Annotated[Path | None, typer.Option(help="Also write the hits as CSV.")] = None,
+    html: Annotated[
+        str | None,
+        typer.Option(help="Also write the hits as one self-contained HTML page; - for only that, on stdout."),
+    ] = None,
+    csv: Annotated[
+        str | None,
+        typer.Option(
+            help="Also write the hits as CSV for spreadsheets (with a byte order mark for Excel); - for only that, on "
+            "stdout and without the mark."
+        ),
+    ] = None,
+    paths: Annotated[bool, typer.Option("--paths", help="Print only the hits' paths, one a line.")] = False,
+    print0: Annotated[
+        bool, typer.Option("--print0", help="Print only the hits' paths, a zero byte behind each (for xargs -0).")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Find pictures that look like a picture, fit a text, or both."""
-    with _tools(image, allow_urls=allow_urls) as tools:
-        report = tools.search_similar_image(
-            image=image,
-            text=text,
-            k=k,
-            measure=measure,  # type: ignore[arg-type]
-            space=space,  # type: ignore[arg-type]
-            library=library,
-            search=search,  # type: ignore[arg-type]
-            where=where,
-            not_text=not_text,
-            offset=offset,
-        )
+    forms = {
+        "--json": as_json,
+        "--paths": paths,
+        "--print0": print0,
+        "--csv -": csv == STDIO,
+        "--html -": html == STDIO,
+    }
+    if len(given := [name for name, wanted in forms.items() if wanted]) > 1:
+        raise typer.BadParameter(f"stdout can be one of {', '.join(given)}.")
+    images = [image] if image != STDIO else list(_paths_of_stdin())
+    if len(images) > 1 and (html or csv):
+        raise typer.BadParameter("--html and --csv hold one search; give one --image.")
+    reports = []
+    failed = 0
+    with _tools(*images, allow_urls=allow_urls) as tools:
+        for one in images:
+            try:
+                report = tools.search_similar_image(
+                    image=one,
+                    text=text,
+                    k=k,
+                    measure=measure,  # type: ignore[arg-type]
+                    space=space,  # type: ignore[arg-type]
+                    library=library,
+                    search=search,  # type: ignore[arg-type]
+                    where=where,
+                    not_text=not_text,
+                    offset=offset,
+                )
+            except ImgretError as error:
+                if len(images) == 1:
+                    raise
+                failed = _failed(str(error))
+                continue
+            if paths or print0:
+                _write_paths(report, b"\0" if print0 else os.fsencode(os.linesep))
+            elif not any(forms.values()):
+                print(_with_whole_paths(report), end="\n\n" if len(images) > 1 else "\n")
+            reports.append(report)
         if html or csv:
             from imgret_tools import export
 
             if csv:
-                _write(csv, export.to_csv(report))
+                text_of_csv = export.to_csv(reports[0])
+                _write(csv, text_of_csv.removeprefix(export.BYTE_ORDER_MARK) if csv == STDIO else text_of_csv)
             if html:
-                _write(html, export.to_html(report, tools.runtime))
-    _print(report, as_json)
+                _write(html, export.to_html(reports[0], tools.runtime))
+    if as_json:
+        print(_json(reports[0].to_dict() if len(images) == 1 else {"searches": [one.to_dict() for one in reports]}))
+    if failed:
+        raise typer.Exit(failed)
 
 
 @app.command()
@@ -357,26 +461,27 @@ def version() -> None:
     print(__version__)
 
 
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, "utf-8")
-    except OSError as error:
-        raise BadInput(
-            f"Cannot write {path} ({error.strerror}); give a file in a folder that is there and writable."
-        ) from error
-
-
 def main() -> None:
     """Run `imgret`; errors become one line and an exit status, never a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            codecs.register_error(f"imgret-{stream.encoding}", partial(_nearest_letters, stream.encoding))
+            stream.reconfigure(errors=f"imgret-{stream.encoding}")
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
     except ImgretError as error:
         sys.exit(_failed(str(error)))
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
+        _end_quietly()
+    except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):  # Typer ends with 1 then
+            _end_quietly()
+        raise
     except Exception as error:
         logging.getLogger("imgret_tools").debug("unexpected", exc_info=True)
         sys.exit(
@@ -384,8 +489,33 @@ def main() -> None:
         )
 
 
+def _end_quietly() -> NoReturn:
+    """End with 0 where the reader of stdout has closed it: `imgret ... | head` is no failure."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())  # what is still in the buffer goes there when Python ends
+    sys.exit(0)
+
+
+def _nearest_letters(encoding: str, error: UnicodeError) -> tuple[str, int]:
+    r"""What stands for letters that `encoding` lacks: their parts (cp1258 has ả as a and a mark), else \uXXXX."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(_in_parts(letter, encoding) for letter in error.object[error.start : error.end]), error.end
+
+
+def _in_parts(letter: str, encoding: str) -> str:
+    codes = unicodedata.decomposition(letter).split()
+    parts = "" if codes[:1] and codes[0].startswith("<") else "".join(chr(int(code, 16)) for code in codes)
+    try:
+        parts.encode(encoding)
+    except UnicodeEncodeError:
+        parts = ""
+    return parts or letter.encode("ascii", "backslashreplace").decode()
+
+
 def _failed(message: str) -> int:
-    print(" ".join(message.split()), file=sys.stderr)
+    with suppress(BrokenPipeError):
+        print(visible(" ".join(message.split())), file=sys.stderr, flush=True)
     return 1
 
 

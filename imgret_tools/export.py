@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import csv
 import io
+import re
 from html import escape
 from pathlib import Path
 
 from imgret_tools.engine.runtime import Runtime
 from imgret_tools.errors import ImgretError
-from imgret_tools.records import Hit, SearchReport
+from imgret_tools.records import Hit, Scalar, SearchReport, visible
 
 COLUMNS = ("rank", "id", "label", "score", "value", "path", "width", "height", "bytes", "taken", "camera")
 
@@ -27,9 +28,20 @@ small{{display:block;opacity:.75;overflow-wrap:anywhere}}
 """
 
 
+BYTE_ORDER_MARK = "\ufeff"
+"""At the beginning of a CSV file it tells Excel that the text is UTF-8."""
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # also as Excel takes them from East Asian keyboards
+
+
 def to_csv(report: SearchReport) -> str:
-    """One line a hit under a header of `COLUMNS`; cells that a spreadsheet would run as a formula are defused."""
+    """One line a hit under a header of `COLUMNS`, for spreadsheets: it begins with `BYTE_ORDER_MARK`.
+
+    Cells that a spreadsheet would run as a formula are defused, numbers stay numbers, and no name breaks or turns a line.
+    """
     out = io.StringIO()
+    out.write(BYTE_ORDER_MARK)
     writer = csv.writer(out)
     writer.writerow(COLUMNS)
     for hit in report.hits:
@@ -39,27 +51,31 @@ def to_csv(report: SearchReport) -> str:
     return out.getvalue()
 
 
-def _inert(value: object) -> object:
-    return f"'{value}" if isinstance(value, str) and value[:1] in "=+@\t\r" and value else value
+def _inert(value: Scalar) -> Scalar:
+    if not isinstance(value, str) or _NUMBER.fullmatch(value):
+        return value
+    text = visible(value)
+    return f"'{text}" if value.lstrip().startswith(_FORMULA) else text
 
 
 def to_html(report: SearchReport, runtime: Runtime) -> str:
     """One HTML document that loads nothing: the hits with their thumbnails inside."""
-    asked = ", ".join(f"{name} “{value}”" for name, value in report.query.items() if value is not None)
+    asked = ", ".join(f"{name} “{visible(str(value))}”" for name, value in report.query.items() if value is not None)
     facts = f"{report.searched} images in library {report.library}, {report.measure} on {report.space}, encoder {report.encoder}"
     return _PAGE.format(
         title=escape(f"Images for {asked}"),
-        facts=escape(facts),
+        facts=escape(visible(facts)),
         hits="".join(_item(hit, report.library, runtime) for hit in report.hits),
     )
 
 
 def _item(hit: Hit, library: str, runtime: Runtime) -> str:
-    name = escape(Path(hit.path).name)
+    name = escape(visible(Path(hit.path).name))
     try:
         data = base64.b64encode(runtime.thumbnail(runtime.entry(hit.id, library)).read_bytes()).decode("ascii")
         picture = f'<img src="data:image/jpeg;base64,{data}" alt="{name}">'
     except (ImgretError, OSError):  # gone since
         picture = f'<img alt="{name} (picture is gone)">'
-    label = f"<strong>{escape(hit.label)}</strong> " if hit.label else ""
-    return f"<li>{picture}{hit.rank}. {label}{hit.value:.4g}<small>{name}<br>{escape(hit.id)}</small></li>"
+    # A name written from right to left turns nothing but itself.
+    label = f"<strong><bdi>{escape(visible(hit.label))}</bdi></strong> " if hit.label else ""
+    return f"<li>{picture}{hit.rank}. {label}{hit.value:.4g}<small><bdi>{name}</bdi><br>{escape(hit.id)}</small></li>"

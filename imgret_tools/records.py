@@ -20,6 +20,9 @@ Order = Literal["newest", "oldest", "name", "largest"]
 Scalar = str | int | float | bool | None
 
 
+LONG_PATH = 4096
+"""No system's paths are longer: a path is said whole, so that it can be told from others and opened."""
+
 _BLANK_LETTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u3164\uffa0")
 """Marks and letters for Unicode, nothing for a reader's eye."""
 
@@ -95,7 +98,7 @@ class Failure(Record):
     reason: str
 
     def __str__(self) -> str:
-        return f"{quoted(self.path)}: {self.reason}"
+        return f"{quoted(self.path, LONG_PATH)}: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +146,7 @@ class IndexReport(Record):
     def __str__(self) -> str:
         would = "would be " if self.dry_run else ""
         lines = [
-            f"Library {quoted(self.library)} holds {self.total} images of {quoted(self.folder)} (encoder {self.encoder}).",
+            f"Library {quoted(self.library)} holds {self.total} images of {quoted(self.folder, LONG_PATH)} (encoder {self.encoder}).",
             f"{would}added {self.added}, updated {self.updated}, renamed {self.renamed}, unchanged {self.unchanged}, "
             f"removed {self.removed}, failed {len(self.failed)}, skipped {sum(self.skipped_kinds.values()) or len(self.skipped)}; "
             f"{self.seconds:.1f} s, {self.images_per_second:.1f} images/s.",
@@ -182,7 +185,7 @@ class Hit(Record):
         inside = self.path.startswith(folder) and self.path[len(folder) : len(folder) + 1] in ("/", "\\")
         name = self.path[len(folder) + 1 :] if folder and inside else self.path
         away = " (away: its file is not there)" if self.metadata.get("away") else ""
-        return f"{self.rank}. id {self.id}{label} value {self.value:.4g} file {quoted(name, 60)}{away}"
+        return f"{self.rank}. id {self.id}{label} value {self.value:.4g} file {quoted(name, LONG_PATH)}{away}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +248,7 @@ class LibraryInfo(Record):
             f"Library {quoted(self.name)}: {self.images} images, encoder {self.encoder} ({self.dim}-d), "
             f"pixels {self.pixel_size} x {self.pixel_size}, {self.bytes_on_disk / 1e6:.1f} MB.",
             f"labels: {labels}{more}" if labels else "labels: none (pictures in sub-folders get the sub-folder's name)",
-            "folders: " + (", ".join(quoted(folder) for folder in self.folders) or "none"),
+            "folders: " + (", ".join(quoted(folder, LONG_PATH) for folder in self.folders) or "none"),
         ]
         if self.away:
             lines.append(f"away: {self.away} images whose drive or folder was not there at the last look")

@@ -7,6 +7,7 @@ text. The docstrings of `TOOLS` are what a model reads.
 from __future__ import annotations
 
 import re
+import sys
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -18,13 +19,14 @@ from pydantic import Field
 
 from imgret_tools.comparing.report import Comparison, QuerySetComparison
 from imgret_tools.comparing.run import compare_folder, compare_picture
+from imgret_tools.encoders.unread import is_unicode, shows_nothing
 from imgret_tools.engine.labels import give_label
 from imgret_tools.engine.query import Query
 from imgret_tools.engine.runtime import Runtime
 from imgret_tools.errors import BadInput, ImageError, NotFound, PathRefused, ReadOnly
 from imgret_tools.library.filters import parse_where
 from imgret_tools.pictures.open import open_picture
-from imgret_tools.records import Entry, Hit, IndexReport, Measure, Progress, SearchKind, SearchReport, Space
+from imgret_tools.records import Entry, Hit, IndexReport, Measure, Progress, SearchKind, SearchReport, Space, quoted
 
 TOOLS = ("index_folder", "search_similar_image", "compare_metrics")
 """The public tools, by method name: published as they are by LangChain, MCP and Gradio."""
@@ -102,7 +104,7 @@ class ImageTools:
         space: Space = "embedding",
         library: str = "default",
         search: SearchKind = "auto",
-        where: list[str] | None = None,
+        where: list[str] | str | None = None,
         not_text: Annotated[str | None, Field(max_length=MAX_TEXT)] = None,
         offset: Annotated[int, Field(ge=0, le=1_000_000)] = 0,
     ) -> SearchReport:
@@ -119,7 +121,7 @@ class ImageTools:
             space: embedding compares what pictures show; pixels compares raw colours (image queries only).
             library: Name of the library.
             search: exact scans all pictures, hnsw asks the vector index, auto picks.
-            where: Filters such as label=dog, width>=1000, taken>=2024, path~beach; all must hold.
+            where: Filters such as label=dog, width>=1000, taken=2024-06, path~beach; all must hold. label=dog|cat is either, label="a|b" one.
             not_text: What the pictures should not show.
             offset: Hits to skip, for the next page.
         """
@@ -149,11 +151,11 @@ class ImageTools:
         space: Space = "embedding",
         library: str = "default",
         search: SearchKind = "auto",
-        where: list[str] | None = None,
+        where: list[str] | str | None = None,
         offset: int = 0,
     ) -> SearchReport:
         """`search_similar_image` for a query that is typed already, such as an uploaded picture."""
-        _whole("k", k, 1, MAX_K)
+        self._whole_k(k)
         _whole("offset", offset, 0, 1_000_000)
         conditions = parse_where(where)
         if self.runtime.settings.read_only and any(condition.field in ("path", "folder") for condition in conditions):
@@ -171,6 +173,10 @@ class ImageTools:
             where=conditions,
         )
         return replace(report, hits=[self._shown(hit) for hit in report.hits])
+
+    def _whole_k(self, k: int) -> None:
+        """Strangers may ask for `MAX_K` hits at once, as models may; the shell and Python for all."""
+        _whole("k", k, 1, MAX_K if self.runtime.settings.read_only else sys.maxsize)
 
     def _shown(self, hit: Hit) -> Hit:
         """The hit as this app may show it: a shared one tells no folders."""
@@ -213,7 +219,7 @@ class ImageTools:
         self, image: Path | Image.Image | Entry, *, k: int = 5, library: str = "default", label: str | None = None
     ) -> Comparison:
         """`compare_metrics` for a query that is typed already, such as an uploaded picture."""
-        _whole("k", k, 1, MAX_K)
+        self._whole_k(k)
         found = compare_picture(self.runtime, image, library=library, k=k, label=self.phrase(label, "label"))
         return self._discreet(found)
 
@@ -232,7 +238,7 @@ class ImageTools:
         cancelled: Callable[[], bool] | None = None,
     ) -> QuerySetComparison:
         """`compare_metrics` for a folder of labelled queries, `<class>/<picture>`: means with intervals, not hits."""
-        _whole("k", k, 1, MAX_K)
+        self._whole_k(k)
         found = compare_folder(
             self.runtime, self.allowed(folder), library=library, k=k, progress=progress, cancelled=cancelled
         )
@@ -293,12 +299,17 @@ class ImageTools:
         """`text` without outer blanks; None stays None.
 
         Raises:
-            BadInput: blank, or longer than a sentence needs.
+            BadInput: blank, no valid Unicode, or longer than a sentence needs.
         """
         if text is None:
             return None
-        if not text.strip():
-            raise BadInput(f"Argument {name} is empty; write what the pictures should show, or leave it out.")
+        if not is_unicode(text):
+            raise BadInput(f"Argument {name}, {quoted(text, 60)}, is not valid Unicode; give it as UTF-8 text.")
+        if shows_nothing(text):
+            raise BadInput(
+                f"Argument {name} is empty or holds only characters that show nothing; write what the pictures should "
+                "show, or leave it out."
+            )
         if len(text) > MAX_TEXT:
             raise BadInput(f"Argument {name} has {len(text)} characters; at most {MAX_TEXT} are read. Shorten it.")
         return text.strip()
@@ -317,4 +328,5 @@ def one_of(name: str, value: _T, known: tuple[_T, ...]) -> _T:
 
 def _whole(name: str, value: int, least: int, most: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise BadInput(f"Argument {name} is {value!r}; a whole number from {least} to {most} expected.")
+        span = f"from {least} to {most}" if most < sys.maxsize else f"of at least {least}"
+        raise BadInput(f"Argument {name} is {value!r}; a whole number {span} expected.")

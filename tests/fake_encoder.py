@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from imgret_tools.encoders.unread import Reading
 from imgret_tools.engine import runtime
 
 
@@ -14,6 +15,7 @@ class FakeEncoder:
     """Rows (192,) that tell pictures apart and load nothing."""
 
     name, fingerprint, dim, side, translates = "fake", "f0", 192, 32, False
+    reading = Reading(longest=1000, pieces=str.split, scripts=frozenset())
 
     def prepare(self, image: Image.Image) -> np.ndarray:
         return np.asarray(image.resize((8, 8), Image.Resampling.BOX), np.float32).reshape(-1)

@@ -60,7 +60,7 @@ def test_search_by_text_image_and_id(world: Path) -> None:
 
 def test_html_and_csv_are_written(world: Path) -> None:
     imgret(world, "search", "--text", "coffee", "--html", "out.html", "--csv", "out.csv")
-    assert (world / "out.csv").read_text().splitlines()[0].startswith("rank,id,label,score,value,path")
+    assert (world / "out.csv").read_text("utf-8-sig").splitlines()[0].startswith("rank,id,label,score,value,path")
     page = (world / "out.html").read_text()
     assert page.count("data:image/jpeg;base64,") == 5
     assert "http" not in page.replace("http-equiv", "")
@@ -99,7 +99,7 @@ def test_libraries_info_and_doctor(world: Path) -> None:
             ["index", "photos", "--library", "new", "--encoder", "openclip:ViT-B-32:/no/such.safetensors"],
             "/no/such.safetensors",
         ),
-        (["search", "--text", "cat", "--k", "0"], "from 1 to 200"),
+        (["search", "--text", "cat", "--k", "0"], "of at least 1"),
         (["search", "--text", " "], "empty"),
         (["search"], "give an image"),
         (["search", "--text", "cat", "--measure", "manhattan"], "cosine, l2, l1, pearson"),
@@ -129,3 +129,125 @@ def test_more_than_there_is_gives_what_there_is_and_says_so(world: Path) -> None
 def test_wrong_usage_is_status_2(world: Path) -> None:
     assert imgret(world, "search", "--nonsense").returncode == 2
     assert imgret(world, "nonsense").returncode == 2
+
+
+# Shell habits
+
+
+def raw(
+    folder: Path, *arguments: str, stdin: bytes = b"", encoding: str = "utf-8"
+) -> subprocess.CompletedProcess[bytes]:
+    """`imgret` with bytes in and out, as a pipe sees it."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("IMGRET_")}
+    environment |= {"IMGRET_DATA_DIR": str(folder / "data"), "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": encoding}
+    command = [sys.executable, "-m", "imgret_tools.cli", *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, input=stdin, capture_output=True, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def accented(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working folder with two files of one name, one of them under Vietnamese and the other under an emoji."""
+    folder = tmp_path_factory.mktemp("accented")
+    copy_photos(folder / "photos")
+    for label, picture in (("quả xoài ẩự", "lion/lion.jpg"), ("🐶", "tower/tower.jpg")):
+        (folder / "P" / label).mkdir(parents=True)
+        (folder / "photos" / picture).rename(folder / "P" / label / "1.jpg")
+    done = imgret(folder, "index", "P", "--encoder", "mini")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("libraries",), ("search", "--text", "x", "--json"), ("search", "--text", "x", "--paths"), ("--help",)],
+)
+def test_a_reader_that_closes_the_pipe_is_no_failure(world: Path, arguments: tuple[str, ...]) -> None:
+    environment = os.environ | {"IMGRET_DATA_DIR": str(world / "data"), "PYTHONPATH": str(ROOT)}
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "imgret_tools.cli", *arguments]
+    done = subprocess.run(command, cwd=world, env=environment, stdout=writing, stderr=subprocess.PIPE, timeout=120)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "cp1258", "utf-8"])
+def test_any_encoding_of_stdout_prints(accented: Path, encoding: str) -> None:
+    text = raw(accented, "search", "--text", "a lion", encoding=encoding)
+    assert (text.returncode, text.stderr) == (0, b"")
+    label = {"utf-8": "quả xoài ẩự", "cp1258": "qua\u0309 xoài â\u0309ư\u0323", "cp1252": r"qu\u1ea3 xoài \u1ea9\u1ef1"}
+    assert label.get(encoding, r"qu\u1ea3 xo\xe0i \u1ea9\u1ef1") in text.stdout.decode(encoding)
+    as_json = raw(accented, "search", "--text", "a lion", "--json", encoding=encoding)
+    assert {hit["label"] for hit in json.loads(as_json.stdout)["hits"]} == {"quả xoài ẩự", "🐶"}
+
+
+def test_paths_alone_can_be_opened_and_read_back(accented: Path) -> None:
+    lines = raw(accented, "search", "--text", "a lion", "--paths", encoding="ascii").stdout
+    zeros = raw(accented, "search", "--text", "a lion", "--print0").stdout
+    assert lines.replace(os.linesep.encode(), b"\0") == zeros
+    paths = [Path(os.fsdecode(path)) for path in zeros.split(b"\0")[:-1]]
+    assert [path.is_file() for path in paths] == [True, True]
+    for stdin in (lines, zeros, b"\xef\xbb\xbf" + lines.replace(b"\n", b"\r\n")):
+        again = raw(accented, "search", "--image", "-", "--k", "1", "--json", stdin=stdin)
+        searches = json.loads(again.stdout)["searches"]
+        assert [Path(one["hits"][0]["path"]) for one in searches] == paths
+    one = raw(accented, "search", "--image", "-", "--json", stdin=lines.splitlines()[0])
+    assert Path(json.loads(one.stdout)["hits"][0]["path"]) == paths[0]
+
+
+def test_the_text_names_files_as_the_next_image(accented: Path) -> None:
+    text = raw(accented, "search", "--text", "a lion").stdout.decode()
+    named = [json.loads(line.partition(" file ")[2]) for line in text.splitlines()[1:3]]
+    assert len(set(named)) == 2
+    for path in named:
+        assert raw(accented, "search", "--image", path).returncode == 0
+
+
+def test_one_bad_path_of_many_costs_only_itself(accented: Path) -> None:
+    good = "P/🐶/1.jpg".encode()
+    done = raw(accented, "search", "--image", "-", "--k", "1", "--paths", stdin=b"P/gone.jpg\n" + good + b"\n")
+    assert done.returncode == 1
+    assert done.stdout.decode().splitlines() == [str(accented / "P" / "🐶" / "1.jpg")]
+    assert b"no picture at 'P/gone.jpg'" in done.stderr
+    nothing = raw(accented, "search", "--image", "-", stdin=b"\n")
+    assert (nothing.returncode, nothing.stderr.count(b"\n")) == (1, 1)
+    assert b"no path on stdin" in nothing.stderr
+
+
+def test_csv_goes_to_a_file_for_excel_or_plain_to_stdout(accented: Path) -> None:
+    plain = raw(accented, "search", "--text", "a lion", "--csv", "-").stdout
+    assert plain.startswith(b"rank,id,")
+    assert raw(accented, "search", "--text", "a lion", "--csv", "o.csv").stdout.startswith(b"2 of 2 images")
+    assert (accented / "o.csv").read_bytes() == b"\xef\xbb\xbf" + plain
+    assert raw(accented, "search", "--text", "a lion", "--html", "-").stdout.startswith(b"<!doctype html>")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--json", "--paths"), ("--paths", "--print0"), ("--csv", "-", "--json"), ("--csv", "-", "--html", "-")],
+)
+def test_stdout_holds_one_thing(accented: Path, arguments: tuple[str, ...]) -> None:
+    done = raw(accented, "search", "--text", "x", *arguments)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"stdout can be one of" in done.stderr
+
+
+def test_k_has_no_cap_in_the_shell(world: Path) -> None:
+    found = answer(imgret(world, "search", "--text", "an animal", "--k", "100000", "--json"))
+    assert len(found["hits"]) == found["searched"] == 12  # type: ignore[arg-type]
+
+
+def test_filters_read_alike_in_one_option_and_in_two(world: Path) -> None:
+    one = answer(imgret(world, "search", "--text", "x", "--where", "label=lion|cat, width>=10", "--json"))
+    two = answer(
+        imgret(world, "search", "--text", "x", "--where", "label=LION|cat", "--where", "width>=10.0", "--json")
+    )
+    assert [hit["id"] for hit in one["hits"]] == [hit["id"] for hit in two["hits"]]  # type: ignore[attr-defined]
+    assert len(one["hits"]) == 2  # type: ignore[arg-type]
+
+
+def test_text_that_is_no_unicode_is_refused_in_one_line(world: Path) -> None:
+    for arguments in (("--text", "a\udcffb"), ("--text", "x", "--where", "label=a\udcff"), ("--text", "\u200b")):
+        done = raw(world, "search", *arguments)
+        assert (done.returncode, done.stderr.count(b"\n")) == (1, 1)
+        assert b"Unicode" in done.stderr or b"show nothing" in done.stderr

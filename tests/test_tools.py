@@ -10,7 +10,6 @@ from conftest import entries_of
 
 from imgret_tools import ImageTools, Runtime
 from imgret_tools.errors import BadInput, NotFound, PathRefused, ReadOnly
-from imgret_tools.library.filters import parse_where
 
 
 def test_search_by_text_finds_the_subject(indexed: ImageTools) -> None:
@@ -72,11 +71,6 @@ def test_bad_filters_say_how(indexed: ImageTools, bad: str) -> None:
         indexed.search_similar_image(text="cat", where=[bad])
 
 
-def test_taken_compares_as_iso_text() -> None:
-    (condition,) = parse_where("taken<=2024")
-    assert condition.mask(["2024-12-31T10:00:00", "2025-01-01", None]).tolist() == [True, False, False]
-
-
 @pytest.mark.parametrize(
     "path",
     [
@@ -119,8 +113,13 @@ def test_unknown_id_library_and_empty_query(indexed: ImageTools) -> None:
         indexed.search_similar_image()
     with pytest.raises(BadInput, match="100000 characters"):
         indexed.search_similar_image(text="x" * 100_000)
-    with pytest.raises(BadInput, match="whole number from 1 to 200"):
-        indexed.search_similar_image(text="x", k=10**9)
+    with pytest.raises(BadInput, match="whole number of at least 1"):
+        indexed.search_similar_image(text="x", k=0)
+    assert len(indexed.search_similar_image(text="x", k=10**9).hits) == 12
+    with pytest.raises(BadInput, match="not valid Unicode"):
+        indexed.search_similar_image(text="a\udcff")
+    with pytest.raises(BadInput, match="show nothing"):
+        indexed.search_similar_image(text="\u200b\ufeff")
 
 
 def test_default_names_the_apps_library_only_while_there_is_no_other(indexed: ImageTools, tmp_path: Path) -> None:
@@ -144,7 +143,18 @@ def test_a_shared_app_neither_writes_nor_tells_paths(indexed: ImageTools) -> Non
         report = indexed.search_similar_image(text="a lion")
         assert all(Path(hit.path).name == hit.path for hit in report.hits)
         assert str(settings.roots[0]) not in str(report.to_dict()["hits"])
+        with pytest.raises(BadInput, match="whole number from 1 to 200"):
+            indexed.search_similar_image(text="a lion", k=201)
         with pytest.raises(PathRefused, match="tells no folders"):
             indexed.search_similar_image(text="a lion", where=[f"path~{settings.roots[0]}"])
     finally:
         indexed.runtime.settings = settings
+
+
+def test_a_search_says_what_of_its_words_is_not_read(indexed: ImageTools) -> None:
+    notice = indexed.search_similar_image(text="🍍", k=1).notice
+    assert "Not read: emoji 🍍 (write pineapple). Nothing is left of the text" in notice
+    assert "Not read: unknown words: xyzđ." in indexed.search_similar_image(text="con mèo xyzđ", k=1).notice
+    lion = indexed.search_similar_image(text="a lion", not_text="鳳梨", k=1)
+    assert "鳳梨" in lion.notice
+    assert indexed.search_similar_image(text="a lion", k=1).notice == ""

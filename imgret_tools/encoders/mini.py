@@ -39,6 +39,7 @@ from imgret_tools.encoders.lite import LITE0, LITE2, Lite, Network, weights_file
 from imgret_tools.encoders.minilm import DIM, MiniLM, model_folder
 from imgret_tools.encoders.onnx import Array, Graph, TorchTower, Tower, open_tower
 from imgret_tools.encoders.protocol import Rows
+from imgret_tools.encoders.unread import Reading
 from imgret_tools.errors import BadInput
 
 if TYPE_CHECKING:
@@ -183,6 +184,11 @@ class Mini:
             vectors = self._text_tower.encode([in_english(text) for text in texts])
             rows[:, self._look :] = _unit(vectors - self._meanings.centre)
         return rows
+
+    @property
+    def reading(self) -> Reading:
+        """How the sentence model reads."""
+        return self._text_tower.reading
 
     def classify(self, prepared: NDArray[np.float32], *, top: int = 5) -> list[tuple[str, float]]:
         """The `top` likeliest ImageNet classes of one prepared picture, best first: (name, probability in [0, 1])."""

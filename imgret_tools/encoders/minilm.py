@@ -18,6 +18,7 @@ from imgret_tools.encoders.device import resolve_device
 from imgret_tools.encoders.installed import package_folder
 from imgret_tools.encoders.onnx import Array, Graph, TorchTower, Tower, open_tower
 from imgret_tools.encoders.protocol import Rows
+from imgret_tools.encoders.unread import Reading
 from imgret_tools.encoders.weights import fingerprint
 from imgret_tools.errors import EncoderError
 
@@ -142,6 +143,15 @@ class MiniLM:
             self._tower = open_tower(graph(), cache)
         else:
             self._tower = TorchTower(network(), device=resolve_device(device))
+
+    @property
+    def reading(self) -> Reading:
+        """How it reads: English word pieces, all but two of them the text's own."""
+        return Reading(longest=_MAX_TOKENS - 2, pieces=self._pieces)
+
+    def _pieces(self, text: str) -> list[str | None]:
+        tokens = self._tokenizer.encode(text, add_special_tokens=False).tokens
+        return [None if token == "[UNK]" else token for token in tokens]
 
     def encode(self, texts: Sequence[str]) -> Rows:
         """Unit rows (n, 384) float32 of n texts, in order; words beyond 256 tokens are not read."""

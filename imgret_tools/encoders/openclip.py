@@ -19,6 +19,7 @@ from imgret_tools.encoders.device import resolve_device
 from imgret_tools.encoders.glossary.vietnamese import in_english
 from imgret_tools.encoders.protocol import Rows
 from imgret_tools.encoders.torchvision_guard import guard_torchvision
+from imgret_tools.encoders.unread import Reading
 from imgret_tools.errors import EncoderError
 
 if TYPE_CHECKING:
@@ -108,6 +109,18 @@ class OpenClip:
             loaded = self._loaded
             rows[start : start + _BATCH] = _forward(loaded, batch)
         return rows
+
+    @cached_property
+    def reading(self) -> Reading:
+        """How the model's tokenizer reads; CLIP's own was trained on English, others on many languages."""
+        tokenizer = self._loaded.tokenizer
+        longest = int(getattr(tokenizer, "context_length", None) or 77) - 2
+        inner = getattr(tokenizer, "tokenizer", None)  # of a model with a tokenizer of Hugging Face
+        if inner is None:
+            return Reading(longest, lambda text: [tokenizer.decoder[number] for number in tokenizer.encode(text)])  # type: ignore[attr-defined]
+        return Reading(
+            longest, lambda text: [None if one == inner.unk_token else one for one in inner.tokenize(text)], frozenset()
+        )
 
     def encode_texts(self, texts: Sequence[str]) -> Rows:
         """Unit rows (n, dim) float32 of n texts, in order; words beyond the model's context are not read."""

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from imgret_tools.encoders.unread import Reading
+
 Rows = NDArray[np.float32]
 
 
@@ -39,6 +41,10 @@ class Encoder(Protocol):
     @property
     def translates(self) -> bool:
         """Whether Vietnamese texts are put into English by the glossary first; `vietnamese.translate` shows how."""
+
+    @property
+    def reading(self) -> Reading:
+        """How texts are read, so that `unread` can say what of one is left out; may load the text tower."""
 
     def prepare(self, image: Image.Image) -> NDArray[np.float32]:
         """The model's own preprocessing of one upright RGB picture: (3, side, side) float32. Safe in threads."""

@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from imgret_tools.encoders import choose, make_encoder
+from imgret_tools.encoders.glossary.vietnamese import translate
 from imgret_tools.encoders.protocol import Encoder
+from imgret_tools.encoders.unread import Unread, unread
 from imgret_tools.engine.indexing import index_folder
 from imgret_tools.engine.query import Query
 from imgret_tools.engine.search import nearest_rows, ranked
@@ -403,6 +405,14 @@ class Runtime:
         """The unit rows (n, dim) of n texts, by the library's own encoder."""
         return np.asarray(self._checked(view).encode_texts(texts))
 
+    def unread(self, view: View, text: str) -> Unread:
+        """What of a text the library's encoder does not read, behind its glossary where it has one."""
+        encoder = self._checked(view)
+        translation = translate(text) if encoder.translates else None
+        if translation is None:
+            return unread(text, encoder.reading)
+        return unread(text, encoder.reading, english=translation.english or None, unknown=translation.unknown)
+
     def _checked(self, view: View) -> Encoder:
         encoder = self.encoder_of(view.card)
         require(view.card, encoder=encoder.name, fingerprint=encoder.fingerprint)
@@ -531,6 +541,9 @@ class Runtime:
             found, values = ranked(view, there, values, metric, wanted)
         else:
             row = self.vector(view, query)
+            notices += [
+                str(left) for text in (query.text, query.not_text) if text and (left := self.unread(view, text))
+            ]
             pool: NDArray[np.intp] | None = None if searched == len(view) else numbers
             if kind == "hnsw":
                 near: HnswSpace = "l2" if measure == "l2" else "cosine"

@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from imgret_tools.library.filters import parse_where
+from imgret_tools.library.filters import equal, parse_where
 from imgret_tools.library.view import View
 from imgret_tools.tools import ImageTools
 from imgret_tools.ui.patches import Bound
@@ -59,11 +59,11 @@ class Facets:
             months.update({date[:4]: count, date[:7]: count})
         wide = {f"≥ {least} px": (held.count(parse_where([f"width>={least}"])), f"width>={least}") for least in _WIDTHS}
         return [
-            {f"{name} ({count})": f"label={name}" for name, count in held.counts("label").items()},
-            {f"{month} ({months[month]})": f"taken>={month}, taken<={month}" for month in sorted(months, reverse=True)},
-            {f"{name} ({count})": f"camera={name}" for name, count in held.counts("camera").items()},
+            {f"{name} ({count})": equal("label", name) for name, count in held.counts("label").items()},
+            {f"{month} ({months[month]})": f"taken={month}" for month in sorted(months, reverse=True)},
+            {f"{name} ({count})": equal("camera", name) for name, count in held.counts("camera").items()},
             {f"{name} ({count})": condition for name, (count, condition) in wide.items() if count},
-            {f"{name} ({count})": f"folder={name}" for name, count in held.counts("folder").items()},
+            {f"{name} ({count})": equal("folder", name) for name, count in held.counts("folder").items()},
         ]
 
     @staticmethod

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imgret_tools.errors import BadInput
+from imgret_tools.library.catalogue import numbers_where
 from imgret_tools.library.filters import (
     BETWEEN_WORDS,
     FIELDS,
@@ -21,7 +22,6 @@ from imgret_tools.library.filters import (
     Operator,
     fold,
     holds,
-    matching_rows,
     nearest_values,
     nothing_holds,
     parse_where,
@@ -52,7 +52,7 @@ def catalogue(entries: Sequence[Entry]) -> sqlite3.Connection:
 
 
 def rows(connection: sqlite3.Connection, conditions: Sequence[Condition]) -> list[int]:
-    return matching_rows(connection, conditions).tolist()
+    return numbers_where(connection, *where_sql(conditions)).tolist()
 
 
 def satisfied(where: object, entry: Entry) -> bool:
