@@ -21,7 +21,7 @@ from imgret_tools.mcp import LOOPBACK, make_mcp
 from imgret_tools.mcp import mount as mount_mcp
 from imgret_tools.records import Progress
 from imgret_tools.settings import Settings
-from imgret_tools.tools import TOOLS, ImageTools
+from imgret_tools.tools import WRITING, ImageTools
 from imgret_tools.ui.link import Asked
 from imgret_tools.ui.patches import Bound, endpoint, spoken
 from imgret_tools.ui.tabs.chat import chat_tab
@@ -130,11 +130,10 @@ def build_app(
         spoken_in.input(speak, spoken_in, said_to, api_visibility="private").then(
             None, spoken_in, None, js=_SET_LANGUAGE
         )
-        for name in TOOLS:
-            if name != "index_folder" or not tools.runtime.settings.read_only:
-                gr.api(  # type: ignore[attr-defined]
-                    endpoint(getattr(tools, name)), api_name=name, queue=name == "index_folder"
-                )
+        for name in tools.public:
+            gr.api(  # type: ignore[attr-defined]
+                endpoint(getattr(tools, name), tools.upload), api_name=name, queue=name in WRITING
+            )
     page.queue(max_size=64, default_concurrency_limit=8)
     page.state_session_capacity = _MOST_VISITORS
     return page  # type: ignore[no-any-return]
