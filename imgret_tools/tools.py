@@ -600,7 +600,13 @@ class ImageTools:
             return self._fetched(image)
         if shared:
             raise PathRefused(_NO_PATHS)
-        path = self.allowed(image)
+        bare = len(image) < 256 and not image.startswith("~") and not set("/\\\0") & set(image)
+        try:
+            path = self.allowed(image)
+        except PathRefused:
+            if not bare:
+                raise
+            return self._by_name(image, library)
         return path if path.is_file() else self._by_name(image, library)
 
     def _by_name(self, name: str, library: str) -> Entry:

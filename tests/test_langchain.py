@@ -6,19 +6,28 @@ import asyncio
 import base64
 import io
 import json
+import re
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from langchain.agents import create_agent
+from langchain_chroma import Chroma
 from langchain_core.callbacks import BaseCallbackHandler
-from langchain_core.messages import ToolMessage
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import convert_to_openai_tool
+from langgraph.checkpoint.memory import InMemorySaver
 from PIL import Image
 
 from imgret_tools import ImageTools, Runtime
+from imgret_tools.errors import PathRefused
 from imgret_tools.langchain import PROGRESS_EVENT, ImageEmbeddings, ImageRetriever, ImageToolkit, as_langchain_tools
 from imgret_tools.records import IndexReport
 from imgret_tools.schemas import THUMBNAIL_BYTES, published
@@ -222,3 +231,183 @@ def test_a_docstring_is_short_and_speaks_of_every_argument() -> None:
     for tool in published():
         assert len((getattr(ImageTools, tool.name).__doc__ or "").partition("Args:")[0].strip().splitlines()) <= 12
         assert all(field.description for field in tool.arguments.model_fields.values())
+
+
+# In an agent: pictures of the talk, plain data, progress
+
+
+class Scripted(BaseChatModel):
+    """A model that calls what it is told to, one step for each tool result so far."""
+
+    steps: list[Any]
+
+    @property
+    def _llm_type(self) -> str:
+        return "scripted"
+
+    def bind_tools(self, tools: Any, **_: Any) -> Any:
+        return self
+
+    def _generate(self, messages: list[BaseMessage], *_: Any, **__: Any) -> ChatResult:
+        place = sum(isinstance(message, ToolMessage) for message in messages)
+        step = self.steps[place]
+        calls = [] if isinstance(step, str) else [{"name": step[0], "args": step[1], "id": f"call-{place}"}]
+        message = AIMessage(step if isinstance(step, str) else "", tool_calls=calls)
+        return ChatResult(generations=[ChatGeneration(message=message)])
+
+
+def block(path: str, form: str) -> dict[str, Any]:
+    data = base64.b64encode(Path(path).read_bytes()).decode()
+    return {
+        "langchain": {"type": "image", "base64": data, "mime_type": "image/jpeg"},
+        "openai": {"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{data}"}},
+        "anthropic": {"type": "image", "source": {"type": "base64", "media_type": "image/jpeg", "data": data}},
+    }[form]
+
+
+@pytest.mark.parametrize("form", ["langchain", "openai", "anthropic"])
+def test_pictures_in_the_talk_are_uploads_by_number(indexed: ImageTools, form: str) -> None:
+    entries = {entry.label: entry for entry in indexed.runtime.library().snapshot.entries()}
+    steps = [
+        ("search_similar_image", {"image": "upload-2", "k": 1}),
+        ("show_image", {"image": "upload-1"}),
+        ("search_similar_image", {"image": "upload-3"}),
+        "Done.",
+    ]
+    agent: Any = create_agent(Scripted(steps=steps), ImageToolkit(tools=indexed).get_tools())
+    asked = [
+        HumanMessage([{"type": "text", "text": "first"}, block(entries["rocket"].path, form)]),
+        HumanMessage([{"type": "text", "text": "like the second"}, block(entries["lion"].path, form)]),
+    ]
+    answers = [m for m in agent.invoke({"messages": asked})["messages"] if isinstance(m, ToolMessage)]
+    assert answers[0].artifact["hits"][0]["label"] == "lion"
+    assert answers[1].artifact["width"] == entries["rocket"].width
+    assert answers[2].status == "error"
+    assert "upload-1 to upload-2" in str(answers[2].content)
+
+
+def test_another_talks_uploads_are_not_there(indexed: ImageTools) -> None:
+    lion = next(entry for entry in indexed.runtime.library().snapshot.entries() if entry.label == "lion")
+    agent: Any = create_agent(
+        Scripted(steps=[("search_similar_image", {"image": "upload-1"}), "Done."]), as_langchain_tools(indexed)
+    )
+    with_picture = HumanMessage([block(lion.path, "langchain")])
+    assert agent.invoke({"messages": [with_picture]})["messages"][-2].status == "success"
+    refused = agent.invoke({"messages": [HumanMessage("like mine")]})["messages"][-2]
+    assert (refused.status, "has sent none" in refused.content) == ("error", True)
+
+
+def test_an_artifact_is_the_same_before_and_after_a_checkpointer(indexed: ImageTools) -> None:
+    steps = [("search_similar_image", {"text": "a lion"}), ("compare_metrics", {"image": "lion.jpg"}), "Done."]
+    agent: Any = create_agent(Scripted(steps=steps), as_langchain_tools(indexed), checkpointer=InMemorySaver())
+    config = {"configurable": {"thread_id": "1"}}
+    before = [
+        m.artifact for m in agent.invoke({"messages": [("user", "lion")]}, config)["messages"] if m.type == "tool"
+    ]
+    after = [m.artifact for m in agent.get_state(config).values["messages"] if m.type == "tool"]
+    assert before == after
+    assert all(isinstance(one, dict) for one in before)
+    assert json.loads(json.dumps(before[0])) == before[0]
+
+
+def test_indexing_reports_in_stream_mode_custom(runtime: Runtime, photos: Path) -> None:
+    steps = [("index_folder", {"folder": str(photos)}), "Done."]
+    agent: Any = create_agent(Scripted(steps=steps), as_langchain_tools(ImageTools(runtime)))
+    seen = list(agent.stream({"messages": [("user", "go")]}, stream_mode="custom"))
+    assert seen[-1]["type"] == PROGRESS_EVENT
+    assert (seen[-1]["done"], seen[-1]["total"]) == (12, 12)
+
+
+def test_fifty_parallel_calls_are_all_answered(indexed: ImageTools) -> None:
+    tools = named(indexed)
+    texts = ("a rocket", "a lion", "a cup of coffee", "a motorcycle", "a cat")
+
+    async def go() -> list[ToolMessage]:
+        calls = [
+            tools["search_similar_image"].ainvoke(
+                {"name": "x", "args": {"text": texts[n % 5], "k": 1}, "id": str(n), "type": "tool_call"}
+            )
+            for n in range(50)
+        ]
+        return await asyncio.gather(*calls)
+
+    answers = run_async(go())
+    found = [answer.artifact["hits"][0]["label"] for answer in answers]
+    assert found == ["rocket", "lion", "coffee", "motorcycle", "cat"] * 10
+
+
+def test_a_read_only_apps_toolkit_has_nothing_that_writes(indexed: ImageTools) -> None:
+    settings = indexed.runtime.settings
+    indexed.runtime.settings = replace(settings, read_only=True)
+    try:
+        assert [tool.name for tool in ImageToolkit(tools=indexed).get_tools()] == [
+            name for name in TOOLS if name != "index_folder"
+        ]
+    finally:
+        indexed.runtime.settings = settings
+
+
+@pytest.mark.parametrize("where", ['["label=lion"]', "label=lion", ["label=lion"]])
+def test_lists_are_taken_in_every_form(indexed: ImageTools, where: Any) -> None:
+    found = ask(named(indexed)["search_similar_image"], text="animal", where=where).artifact
+    assert [hit["label"] for hit in found["hits"]] == ["lion"]
+
+
+def test_chroma_keeps_and_finds_pictures_by_the_librarys_own_rows(indexed: ImageTools) -> None:
+    entries = list(indexed.runtime.library().snapshot.entries())
+    store = Chroma("afar", ImageEmbeddings(indexed), collection_metadata={"hnsw:space": "cosine"})
+    store.add_images(uris=[entry.path for entry in entries], metadatas=[{"label": entry.label} for entry in entries])
+    lion = next(entry for entry in entries if entry.label == "lion")
+    assert store.similarity_search_by_image(lion.path, k=1)[0].metadata["label"] == "lion"
+    assert store.similarity_search("a rocket", k=1)[0].metadata["label"] == "rocket"
+    with pytest.raises(PathRefused):
+        ImageEmbeddings(indexed).embed_image(["/etc/passwd"])
+
+
+def test_an_embedded_picture_is_its_row_in_the_library(indexed: ImageTools) -> None:
+    entry = next(iter(indexed.runtime.library().snapshot.entries()))
+    row = ImageEmbeddings(indexed).embed_image([entry.path])[0]
+    assert row == pytest.approx(indexed.runtime.library().row(entry.id).tolist(), abs=1e-4)
+    assert ImageEmbeddings(indexed).embed_image([]) == ImageEmbeddings(indexed).embed_documents([]) == []
+
+
+# Schemas that others take
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_no_schema_needs_null_unions_or_references(indexed: ImageTools, strict: bool) -> None:
+    """Gemini refuses `$ref` and untyped fields, smolagents asks for one plain type, strict mode for closed objects."""
+    for tool in as_langchain_tools(indexed):
+        sent = convert_to_openai_tool(tool, strict=strict)["function"]["parameters"]
+        assert "runtime" not in sent["properties"]
+        assert not {"anyOf", "$ref", "$defs", "oneOf"} & set(re.findall(r'"([^"]+)":', json.dumps(sent)))
+        for field in sent["properties"].values():
+            assert field["type"] in ("string", "integer", "boolean", "array")
+            assert field.get("default", "") is not None
+        assert not strict or sent["additionalProperties"] is False
+
+
+def test_smolagents_takes_and_calls_the_tools(indexed: ImageTools) -> None:
+    from smolagents import Tool
+
+    tools = [Tool.from_langchain(tool) for tool in as_langchain_tools(indexed)]
+    search = next(tool for tool in tools if tool.name == "search_similar_image")
+    assert '"rocket"' in str(search(text="a rocket", k=1))
+    assert {field["type"] for tool in tools for field in tool.inputs.values()} <= {
+        "string", "integer", "boolean", "array",
+    }  # fmt: skip
+
+
+def test_llamaindex_takes_and_calls_them(indexed: ImageTools) -> None:
+    from llama_index.core.tools import FunctionTool
+
+    search = named(indexed)["search_similar_image"]
+    wrapped = FunctionTool.from_defaults(
+        fn=lambda **given: search.invoke(given),
+        name=search.name,
+        description=search.description,
+        fn_schema=search.args_schema,
+    )
+    parameters = wrapped.metadata.get_parameters_dict()
+    assert "runtime" not in parameters["properties"]
+    assert '"rocket"' in str(wrapped.call(text="a rocket", k=1))

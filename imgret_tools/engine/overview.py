@@ -25,7 +25,7 @@ from imgret_tools.records import (
 
 STRONG, FAIR = 0.995, 0.97
 """Share of chance pairs that a hit must be closer than, to count as a strong or as a fair match."""
-NEAR = 0.985
+NEAR = 0.97
 """Cosine of two pictures' rows from which they count as nearly the same."""
 _BLOCK = 1024
 
