@@ -56,7 +56,9 @@ class AgentRuntime(Protocol):
     stream_writer: Callable[[object], None]
 
 
-def as_langchain_tools(tools: ImageTools, *, with_images: bool = False) -> list[BaseTool]:
+def as_langchain_tools(
+    tools: ImageTools, *, with_images: bool = False, reported: Callable[[Report], None] | None = None
+) -> list[BaseTool]:
     """One LangChain tool for each public tool.
 
     Args:
@@ -64,8 +66,9 @@ def as_langchain_tools(tools: ImageTools, *, with_images: bool = False) -> list[
         with_images: Show search results to the model: thumbnails of at most 256 px and 200 kB in all follow the text.
             Some providers take pictures in user messages only; leave it off for them. `show_image` is there to be seen:
             its picture follows its text unless this is off.
+        reported: Called with the record of each answer, for a program that shows more of it than the model sees.
     """
-    return [_as_langchain_tool(tools, tool, with_images) for tool in available(tools)]
+    return [_as_langchain_tool(tools, tool, with_images, reported) for tool in available(tools)]
 
 
 class ImageToolkit(BaseToolkit):
@@ -133,7 +136,9 @@ def _arguments(tool: PublishedTool) -> type[BaseModel]:
     return create_model(tool.arguments.__name__, __base__=tool.arguments, runtime=(hidden, None))
 
 
-def _as_langchain_tool(tools: ImageTools, tool: PublishedTool, with_images: bool) -> BaseTool:
+def _as_langchain_tool(
+    tools: ImageTools, tool: PublishedTool, with_images: bool, reported: Callable[[Report], None] | None
+) -> BaseTool:
     def run(
         arguments: dict[str, object],
         runtime: object,
@@ -150,6 +155,8 @@ def _as_langchain_tool(tools: ImageTools, tool: PublishedTool, with_images: bool
             if isinstance(runtime, AgentRuntime) and "image" in arguments:
                 arguments = {**arguments, "image": _named_upload(tools, arguments["image"], runtime)}
             report = call(tools, tool.name, arguments, progress=show, cancelled=cancelled)
+            if reported:
+                reported(report)
             return _content(tools, report, with_images), report.to_dict()
         except ImgretError as error:
             raise ToolException(str(error)) from error

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -20,6 +21,7 @@ from langchain_core.tools import BaseTool
 
 from imgret_tools.chat.grammar import Language
 from imgret_tools.chat.understand import Request, understand
+from imgret_tools.records import quoted
 
 SEARCH, INDEX, COMPARE = "search_similar_image", "index_folder", "compare_metrics"
 
@@ -51,9 +53,6 @@ TEXTS: dict[str, dict[Language, str]] = {
     "failed": {"en": "That did not work: {text}", "vi": "Không thực hiện được: {text}"},
 }  # fmt: skip
 
-_HIT = re.compile(
-    r'^(\d+)\. id ([0-9a-f]{12}(?:-\d+)?)(?: label ("(?:[^"\\]|\\.)*"))? value (\S+) file (.*)$', re.MULTILINE
-)
 _UPLOAD = re.compile(r"^\[picture (upload-\d+)\]\s*")
 
 
@@ -173,13 +172,13 @@ def _after_search(request: Request, arguments: dict[str, Any], results: list[Too
         return _call(SEARCH, arguments)
     if last.name == COMPARE:
         return _compared(request, last)
-    hits = _HIT.findall(str(last.text))
+    hits = _hits(last)
     if request.then_compare and hits:
         library = arguments.get("library")
-        return _call(COMPARE, {"image": hits[0][1], "library": library})
+        return _call(COMPARE, {"image": hits[0]["id"], "library": library})
     if not hits:
         return _say(request, "nothing")
-    lines = [f"{rank}. {label + ' ' if label else ''}{file} ({value})" for rank, _, label, value, file in hits]
+    lines = [_line(hit) for hit in hits]
     return AIMessage("\n".join([TEXTS["found"][request.language].format(count=len(hits)), *lines]))
 
 
@@ -194,8 +193,20 @@ def _last_search(messages: Sequence[BaseMessage]) -> tuple[dict[str, Any], list[
     }
     for message in reversed(messages):
         if isinstance(message, ToolMessage) and message.tool_call_id in calls and message.status != "error":
-            return dict(calls[message.tool_call_id]), [hit[1] for hit in _HIT.findall(str(message.text))]
+            return dict(calls[message.tool_call_id]), [str(hit["id"]) for hit in _hits(message)]
     return None
+
+
+def _hits(message: ToolMessage) -> list[dict[str, Any]]:
+    """The hits of a search, from the record that lies beside its text."""
+    record = message.artifact
+    return list(record.get("hits", [])) if isinstance(record, dict) else []
+
+
+def _line(hit: dict[str, Any]) -> str:
+    label = f"{quoted(str(hit['label']), 40)} " if hit.get("label") else ""
+    match = f" ({hit['match']})" if hit.get("match") else ""
+    return f"{hit['rank']}. {label}{quoted(Path(str(hit['path'])).name, 60)}{match}"
 
 
 def _call(name: str, arguments: dict[str, Any]) -> AIMessage:

@@ -17,7 +17,7 @@ from imgret_tools.chat.events import Answered, Called, Said, Working
 from imgret_tools.chat.models import ModelError, make_model
 from imgret_tools.chat.offline import OfflineModel
 from imgret_tools.chat.talk import Chat
-from imgret_tools.errors import ImageError
+from imgret_tools.errors import BadInput
 from imgret_tools.langchain import as_langchain_tools
 from imgret_tools.records import SearchReport
 
@@ -107,7 +107,7 @@ def test_one_sentence_can_need_several_tools(runtime: Runtime, photos: Path, mon
         ("index /etc", "outside the folders"),
         ("find images like ../../x.png", "outside the folders"),
         ("find a cat in library nowhere", "There is no library"),
-        ("find images like data:image/png;base64,iVBORw0KGgo.png", "is no path"),
+        ("find images like data:image/png;base64,iVBORw0KGgo.png", "base64 is broken"),
     ],
 )
 def test_what_it_cannot_do_it_says(chat: Chat, asked: str, told: str) -> None:
@@ -122,7 +122,7 @@ def test_an_upload_is_asked_about_by_a_name_of_the_talks_own(chat: Chat, indexed
     assert lion.path not in answered[0].text.splitlines()[0]
     assert turn(chat, "", Path(lion.path))[1][0].arguments["image"] == "upload-2"
     other = Chat(indexed, OfflineModel())
-    with pytest.raises(ImageError):
+    with pytest.raises(BadInput):
         list(other.ask("like this", Path(__file__)))
     assert other.messages == []
 
