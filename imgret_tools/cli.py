@@ -6,6 +6,7 @@ of the user's or something that is missing, as one plain line, 2 wrong usage. Wh
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 import threading
@@ -36,6 +37,18 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(collect_app, name="collect")
+
+
+@app.callback()
+def _options(
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show on stderr what the program does and what it swallows.")
+    ] = False,
+) -> None:
+    if verbose:
+        logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        logging.getLogger("imgret_tools").setLevel(logging.DEBUG)
+
 
 LibraryName = Annotated[str, typer.Option("--library", "-l", help="Name of the library.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
@@ -124,6 +137,10 @@ def index(
     pixel_size: Annotated[
         int | None, typer.Option(help="Side of the stored pixel rows, 8 to 1024; 64 at first.")
     ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GLOB", help='Leave out what fits (as in .gitignore); remembered; "" takes all back.'),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would change.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -134,6 +151,7 @@ def index(
             library=library,
             encoder=encoder,
             pixel_size=pixel_size,
+            exclude=[pattern for pattern in exclude if pattern] if exclude else None,
             dry_run=dry_run,
             progress=progress,
             cancelled=cancelled,
@@ -222,7 +240,9 @@ def libraries(as_json: AsJson = False) -> None:
         print("There is no library yet; `imgret index FOLDER` makes one.")
     else:
         for info in found:
-            print(f"{info.name}: {info.images} images, encoder {info.encoder}, {info.bytes_on_disk / 1e6:.1f} MB")
+            away = f" ({info.away} away)" if info.away else ""
+            facts = f"{info.images} images{away}, encoder {info.encoder}, {info.bytes_on_disk / 1e6:.1f} MB"
+            print(f"{info.name}: {info.damaged or facts}")
 
 
 @app.command()
@@ -236,25 +256,57 @@ def info(library: LibraryName = "default", as_json: AsJson = False) -> None:
 @app.command()
 def doctor(
     library: LibraryName = "default",
-    rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Make Chroma's files anew from the snapshot first.")
-    ] = False,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="First make whole again what can be.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check a library: do Chroma and the snapshot agree, does every sampled image find itself."""
+    """Check a library: catalogue, rows and Chroma against each other, a sample of the pictures against their files."""
     with _tools() as tools:
-        found = tools.runtime.library(library)
-        rebuilt = found.rebuild() if rebuild else None
-        problems = found.check()
-        images = len(found)
+        runtime = tools.runtime
+        rebuilt = runtime.rebuild(library) if rebuild else None
+        problems = runtime.check(library)
+        images = runtime.library(library).card.images if not problems else None
     if as_json:
         print(_json({"library": library, "images": images, "rebuilt": rebuilt, "problems": problems}))
     else:
         if rebuilt is not None:
-            print(f"Put {rebuilt} images back into Chroma.")
-        print("\n".join(problems) or f"Library {library!r} is well: {images} images, in Chroma and in the snapshot.")
+            print(f"Made whole again: {rebuilt} images.")
+        print("\n".join(problems) or f"Library {library!r} is well: {images} images, in the catalogue and in Chroma.")
     if problems:
         raise typer.Exit(1)
+
+
+@app.command()
+def forget(
+    what: Annotated[list[str], typer.Argument(metavar="FOLDER|ID...", help="Folders or ids to take out.")],
+    library: LibraryName = "default",
+    as_json: AsJson = False,
+) -> None:
+    """Take a folder or single pictures out of a library; no picture file is touched."""
+    with _tools() as tools:
+        count = tools.runtime.forget(what, library=library)
+    print(
+        _json({"library": library, "forgotten": count})
+        if as_json
+        else f"Took {count} images out of library {library!r}."
+    )
+
+
+@app.command()
+def delete(
+    library: Annotated[str, typer.Argument(metavar="LIBRARY", help="Name of the library.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete a library's index; no picture file is touched."""
+    if not yes:
+        if not sys.stdin.isatty():
+            raise BadInput(f"Library {library!r} is deleted only when you say so: add --yes.")
+        typer.confirm(
+            f"Delete the index of library {library!r}? Its pictures stay where they are.", abort=True, err=True
+        )
+    with _tools() as tools:
+        count = tools.runtime.delete(library)
+    print(_json({"library": library, "deleted": count}) if as_json else f"Deleted library {library!r}: {count} images.")
 
 
 @app.command()
@@ -326,6 +378,7 @@ def main() -> None:
         sys.stderr.close()
         sys.exit(0)
     except Exception as error:
+        logging.getLogger("imgret_tools").debug("unexpected", exc_info=True)
         sys.exit(
             _failed(f"Unexpected {type(error).__name__}: {error}. Please report it with the command that was run.")
         )

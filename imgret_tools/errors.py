@@ -9,7 +9,10 @@ ImgretError
 ├── LibraryError          a library that cannot be used as asked
 │   ├── LibraryMismatch   made by another encoder, another space or a newer format
 │   ├── LibraryLocked     another process is writing to it
-│   └── LibraryDamaged    its files do not agree with each other
+│   ├── LibraryDamaged    its files do not agree with each other
+│   ├── StorageError      its disk is full, read-only or failing
+│   └── IndexUnavailable  Chroma cannot be asked now; an exact scan can
+│       └── IndexBroken   its files are damaged or of another library: they have to be made anew
 ├── ReadOnly              a write asked of a shared, read-only app
 └── CollectError          a crawl, download, clean or split that cannot go on
 
@@ -59,6 +62,18 @@ class LibraryLocked(LibraryError):
 
 class LibraryDamaged(LibraryError):
     """The library's files do not agree with each other."""
+
+
+class StorageError(LibraryError):
+    """The library's disk is full, read-only or failing."""
+
+
+class IndexUnavailable(LibraryError):
+    """Chroma cannot be asked now (busy elsewhere, damaged, unreachable); an exact scan gives the answer."""
+
+
+class IndexBroken(IndexUnavailable):
+    """Chroma's files are damaged or were made for another library; they have to be made anew."""
 
 
 class ReadOnly(ImgretError):

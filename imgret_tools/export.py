@@ -10,7 +10,6 @@ from pathlib import Path
 
 from imgret_tools.engine.runtime import Runtime
 from imgret_tools.errors import ImgretError
-from imgret_tools.library.library import Library
 from imgret_tools.records import Hit, SearchReport
 
 COLUMNS = ("rank", "id", "label", "score", "value", "path", "width", "height", "bytes", "taken", "camera")
@@ -46,20 +45,19 @@ def _inert(value: object) -> object:
 
 def to_html(report: SearchReport, runtime: Runtime) -> str:
     """One HTML document that loads nothing: the hits with their thumbnails inside."""
-    library = runtime.library(report.library)
     asked = ", ".join(f"{name} “{value}”" for name, value in report.query.items() if value is not None)
     facts = f"{report.searched} images in library {report.library}, {report.measure} on {report.space}, encoder {report.encoder}"
     return _PAGE.format(
         title=escape(f"Images for {asked}"),
         facts=escape(facts),
-        hits="".join(_item(hit, library, runtime) for hit in report.hits),
+        hits="".join(_item(hit, report.library, runtime) for hit in report.hits),
     )
 
 
-def _item(hit: Hit, library: Library, runtime: Runtime) -> str:
+def _item(hit: Hit, library: str, runtime: Runtime) -> str:
     name = escape(Path(hit.path).name)
     try:
-        data = base64.b64encode(runtime.thumbnail(library.entry(hit.id)).read_bytes()).decode("ascii")
+        data = base64.b64encode(runtime.thumbnail(runtime.entry(hit.id, library)).read_bytes()).decode("ascii")
         picture = f'<img src="data:image/jpeg;base64,{data}" alt="{name}">'
     except (ImgretError, OSError):  # gone since
         picture = f'<img alt="{name} (picture is gone)">'

@@ -247,15 +247,14 @@ class ImageEmbeddings(Embeddings):
     """
 
     def __init__(self, tools: ImageTools, library: str = "default") -> None:
-        self._tools, self._library = tools, tools.named(library)
-        tools.runtime.library(self._library)
+        self._tools, self._library = tools, tools.runtime.library(library).card.name
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """A unit row of `dim` numbers for each text."""
         if not texts:
             return []
-        runtime = self._tools.runtime
-        found: list[list[float]] = runtime.encode_texts(runtime.library(self._library), texts).tolist()
+        with self._tools.runtime.view(self._library) as view:
+            found: list[list[float]] = self._tools.runtime.encode_texts(view, texts).tolist()
         return found
 
     def embed_query(self, text: str) -> list[float]:
@@ -265,11 +264,11 @@ class ImageEmbeddings(Embeddings):
     def embed_image(self, uris: list[str]) -> list[list[float]]:
         """A unit row of `dim` numbers for each picture: paths inside the roots, ids, upload ids or data URLs."""
         runtime, rows = self._tools.runtime, []
-        library = runtime.library(self._library)
-        side = runtime.at_least(library)
         for start in range(0, len(uris), _BATCH):
             batch = [self._tools.picture(uri, self._library) for uri in uris[start : start + _BATCH]]
-            rows += runtime.encode_images(library, [runtime.open_query(image, side) for image in batch]).tolist()
+            with runtime.view(self._library) as view:
+                side = runtime.at_least(view)
+                rows += runtime.encode_images(view, [runtime.open_query(image, side) for image in batch]).tolist()
         return rows
 
 

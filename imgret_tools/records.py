@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -15,16 +16,38 @@ from typing import Literal
 Measure = Literal["cosine", "l2", "l1", "pearson"]
 Space = Literal["embedding", "pixels"]
 SearchKind = Literal["auto", "exact", "hnsw"]
+Order = Literal["newest", "oldest", "name", "largest"]
 Sort = Literal["best", "newest", "oldest", "name", "largest"]
 Match = Literal["strong", "fair", "weak"]
 Scalar = str | int | float | bool | None
+
+
+_BLANK_LETTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u3164\uffa0")
+"""Marks and letters for Unicode, nothing for a reader's eye."""
+
+
+def visible(text: str) -> str:
+    r"""`text` on one line, in the order it is stored: what breaks, turns or hides text stands as \n, \uXXXX, as in JSON.
+
+    That is every control, format and unassigned character (line and paragraph ends, bidirectional overrides and isolates,
+    zero-width ones, tags), halves of a letter as file names that are no Unicode leave them, and letters that show nothing.
+    """
+    return "".join(letter if _shows(letter) else _escape(letter) for letter in text)
+
+
+def _shows(letter: str) -> bool:
+    return (letter.isprintable() or unicodedata.category(letter) == "Zs") and letter not in _BLANK_LETTERS
+
+
+def _escape(letter: str) -> str:
+    return "\\u007f" if letter == "\x7f" else json.dumps(letter)[1:-1]
 
 
 def quoted(text: str, limit: int = 120) -> str:
     """`text` as one quoted line of at most about `limit` characters, so that data can never pass for instructions."""
     if len(text) > limit:
         text = text[: limit // 2 - 1] + "…" + text[-(limit // 2) :]
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f").replace("\u2028", "\\u2028")
+    return visible(json.dumps(text, ensure_ascii=False))
 
 
 class Record:
@@ -43,6 +66,7 @@ class Entry(Record):
 
     `id` is the first 12 hex digits of the content hash when the picture was first seen (`-2`, `-3`... for further copies);
     it stays when the file is renamed or edited. `width` and `height` are of the upright picture. `mtime` is in ns.
+    `keywords` stand in one text, U+001F between them. `away`: the file's drive or folder was not there at the last look.
     """
 
     id: str
@@ -58,7 +82,11 @@ class Entry(Record):
     camera: str | None = None
     latitude: float | None = None
     longitude: float | None = None
+    rating: int | None = None
+    keywords: str | None = None
+    caption: str | None = None
     label_by_user: bool = False
+    away: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +114,12 @@ class Progress(Record):
 
 @dataclass(frozen=True, slots=True)
 class IndexReport(Record):
-    """What an index run did. `skipped` are files that are no pictures to index (hidden, empty, links out of the folder)."""
+    """What an index run did.
+
+    `skipped` are files and folders that were passed over with their reasons (of each kind the first ones), and
+    `skipped_kinds` counts all of them by kind: pictures + failed + the files among these are every file seen. `remarks` name pictures that are
+    damaged and searchable all the same; `away` counts those whose drive or folder is not there.
+    """
 
     library: str
     folder: str
@@ -100,7 +133,10 @@ class IndexReport(Record):
     images_per_second: float
     stages: dict[str, float]
     renamed: int = 0
+    away: int = 0
     skipped: list[Failure] = field(default_factory=list)
+    skipped_kinds: dict[str, int] = field(default_factory=dict)
+    remarks: list[Failure] = field(default_factory=list)
     total: int = 0
     cancelled: bool = False
     dry_run: bool = False
@@ -111,15 +147,20 @@ class IndexReport(Record):
         lines = [
             f"Library {quoted(self.library)} holds {self.total} images of {quoted(self.folder)} (encoder {self.encoder}).",
             f"{would}added {self.added}, updated {self.updated}, renamed {self.renamed}, unchanged {self.unchanged}, "
-            f"removed {self.removed}, failed {len(self.failed)}, skipped {len(self.skipped)}; "
+            f"removed {self.removed}, failed {len(self.failed)}, skipped {sum(self.skipped_kinds.values()) or len(self.skipped)}; "
             f"{self.seconds:.1f} s, {self.images_per_second:.1f} images/s.",
         ]
+        if self.skipped_kinds:
+            kinds = sorted(self.skipped_kinds.items(), key=lambda kind: (-kind[1], kind[0]))
+            lines.append("skipped: " + ", ".join(f"{kind} {count}" for kind, count in kinds))
+            lines += dict.fromkeys(failure.reason for failure in self.skipped if "pip install" in failure.reason)
         if self.cancelled:
             lines.append("Cancelled: what was done is kept; index the folder again to go on.")
         if self.notice:
             lines.append(self.notice)
         shown = self.failed[:5]
         lines += [f"failed {failure}" for failure in shown]
+        lines += [f"remark {remark}" for remark in self.remarks[:5]]
         if len(self.failed) > len(shown):
             lines.append(f"... and {len(self.failed) - len(shown)} more failures")
         return "\n".join(lines)
@@ -155,7 +196,8 @@ class Hit(Record):
         label = f" {quoted(self.label, 40)}" if self.label else ""
         match = f" {self.match} {self.value:.2g}" if self.match else ""
         taken = f" {str(self.metadata['taken'])[:10]}" if self.metadata.get("taken") else ""
-        return f"{self.rank}. {self.id}{label}{match} {quoted(self.name, 60)}{taken}"
+        away = " (away: its file is not there)" if self.metadata.get("away") else ""
+        return f"{self.rank}. {self.id}{label}{match} {quoted(self.name, 60)}{taken}{away}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +205,7 @@ class SearchReport(Record):
     """A ranking, best first. `matching` is how many pictures satisfy the filters, `searched` how many were compared.
 
     `query` is what was asked. Without text and picture it is a look through the library in the order of `sort`: its hits
-    have no match, and value and score 0.
+    have no match, and value and score say nothing.
     """
 
     library: str
@@ -181,7 +223,11 @@ class SearchReport(Record):
     sort: Sort = "best"
 
     def __str__(self) -> str:
-        wanted = ", ".join(f"{name} {quoted(str(value))}" for name, value in self.query.items() if value is not None)
+        wanted = ", ".join(
+            f"{name} {quoted(str(value))}"
+            for name in ("text", "image", "not_text")
+            if (value := self.query.get(name)) is not None
+        )
         better = "higher" if self.measure in ("cosine", "pearson") else "lower"
         how = (
             f"{self.measure}, {better} is better"
@@ -208,7 +254,7 @@ class SearchReport(Record):
 
 
 ORDERS: dict[Sort, str] = {
-    "best": "by id",
+    "best": "newest first",
     "newest": "newest first",
     "oldest": "oldest first",
     "name": "by name",
@@ -219,7 +265,7 @@ ORDERS: dict[Sort, str] = {
 
 @dataclass(frozen=True, slots=True)
 class LibraryInfo(Record):
-    """What a library is and holds."""
+    """What a library is and holds; of one that cannot be opened, `damaged` says why and the rest is empty."""
 
     name: str
     encoder: str
@@ -232,8 +278,12 @@ class LibraryInfo(Record):
     revision: int
     bytes_on_disk: int
     notice: str = ""
+    away: int = 0
+    damaged: str = ""
 
     def __str__(self) -> str:
+        if self.damaged:
+            return f"Library {quoted(self.name)} cannot be opened: {self.damaged}"
         labels = ", ".join(f"{quoted(name, 40)} {count}" for name, count in list(self.labels.items())[:12])
         more = f", ... {len(self.labels) - 12} more" if len(self.labels) > 12 else ""
         lines = [
@@ -242,6 +292,8 @@ class LibraryInfo(Record):
             f"labels: {labels}{more}" if labels else "labels: none (pictures in sub-folders get the sub-folder's name)",
             "folders: " + (", ".join(quoted(folder) for folder in self.folders) or "none"),
         ]
+        if self.away:
+            lines.append(f"away: {self.away} images whose drive or folder was not there at the last look")
         if self.notice:
             lines.append(self.notice)
         return "\n".join(lines)
@@ -257,7 +309,9 @@ class LibraryList(Record):
         if not self.libraries:
             return "There is no library yet; index a folder to make one."
         return "\n".join(
-            f"{quoted(str(one['name']), 60)}: {one['images']} pictures, {one['labels']} labels, encoder {one['encoder']}"
+            f"{quoted(str(one['name']), 60)}: cannot be opened: {one['damaged']}"
+            if one.get("damaged")
+            else f"{quoted(str(one['name']), 60)}: {one['images']} pictures, {one['labels']} labels, encoder {one['encoder']}"
             for one in self.libraries
         )
 

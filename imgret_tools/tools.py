@@ -150,6 +150,7 @@ class ImageTools:
         library: str = "default",
         encoder: str | None = None,
         pixel_size: int | None = None,
+        exclude: Sequence[str] | None = None,
         dry_run: bool = False,
         progress: Callable[[Progress], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
@@ -165,6 +166,7 @@ class ImageTools:
                 library=library or "default",
                 encoder=encoder or None,
                 pixel_size=pixel_size,
+                exclude=exclude,
                 dry_run=dry_run,
                 progress=progress,
                 cancelled=cancelled,
@@ -371,7 +373,7 @@ class ImageTools:
             library = self.named(library)
             found = self.picture(image, library)
             if isinstance(found, Entry):
-                return self._shown_entry(found, self.runtime.library(library).card.name, side)
+                return self._shown_entry(found, overview.name_of(self.runtime, library), side)
             sent = found if isinstance(found, Path) and found in self.uploads else self._sent(found)
             return self._shown_upload(sent, found.name if isinstance(found, Path) else "picture", side)
 
@@ -553,8 +555,7 @@ class ImageTools:
         """The library that a name means: with one library alone, `default` is that one."""
         if library not in (None, "", "default"):
             return str(library)
-        names = overview.library_names(self.runtime)
-        return names[0] if len(names) == 1 else "default"
+        return "default"
 
     def upload(self, content: bytes) -> str:
         """Keep a picture that a caller sent, for some time and in no library; the id that `image` takes."""
@@ -692,7 +693,7 @@ def _area(hit: Hit) -> int:
 
 
 def _values(condition: Condition) -> list[str]:
-    return [part.strip() for part in condition.value.split("|")]
+    return [str(value) for value in condition.values]
 
 
 def _there(what: str, wanted: str, names: Sequence[str]) -> str:

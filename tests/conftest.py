@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from imgret_tools import ImageTools, Runtime, Settings
+from imgret_tools.records import Entry
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -48,6 +50,30 @@ def photo(name: str) -> Path:
     assert spec is not None
     assert spec.origin is not None
     return Path(spec.origin).parent / rest
+
+
+def entries_of(runtime: Runtime, library: str = "default") -> list[Entry]:
+    """All pictures of a library, by id."""
+    with runtime.view(library) as view:
+        return sorted(view.entries(), key=lambda entry: entry.id)
+
+
+def rows_of(runtime: Runtime, library: str = "default") -> np.ndarray:
+    """The embedding rows (n, dim) of a library, by ascending id."""
+    with runtime.view(library) as view:
+        return np.array(view.matrix[view.in_order_of_ids()[0]])
+
+
+def row_of(runtime: Runtime, id_: str) -> np.ndarray:
+    """The embedding row of a picture of the library `default`."""
+    with runtime.view() as view:
+        return np.array(view.row(id_))
+
+
+def labels_of(runtime: Runtime) -> dict[str, int]:
+    """How many pictures of the library `default` each label has."""
+    with runtime.view() as view:
+        return view.labels()
 
 
 def copy_photos(folder: Path) -> Path:
@@ -88,6 +114,12 @@ def runtime(tmp_path: Path) -> Iterator[Runtime]:
     """A runtime on an empty data folder; `mini` makes new libraries."""
     with Runtime.open(Settings(data_dir=tmp_path / "data", encoder="mini", roots=(tmp_path,))) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of networks converted to ONNX for the whole session; the first test that needs one converts it."""
+    return tmp_path_factory.mktemp("converted")
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from conftest import entries_of, row_of
 from langchain.agents import create_agent
 from langchain_chroma import Chroma
 from langchain_core.callbacks import BaseCallbackHandler
@@ -267,7 +268,7 @@ def block(path: str, form: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("form", ["langchain", "openai", "anthropic"])
 def test_pictures_in_the_talk_are_uploads_by_number(indexed: ImageTools, form: str) -> None:
-    entries = {entry.label: entry for entry in indexed.runtime.library().snapshot.entries()}
+    entries = {entry.label: entry for entry in entries_of(indexed.runtime)}
     steps = [
         ("search_similar_image", {"image": "upload-2", "k": 1}),
         ("show_image", {"image": "upload-1"}),
@@ -287,7 +288,7 @@ def test_pictures_in_the_talk_are_uploads_by_number(indexed: ImageTools, form: s
 
 
 def test_another_talks_uploads_are_not_there(indexed: ImageTools) -> None:
-    lion = next(entry for entry in indexed.runtime.library().snapshot.entries() if entry.label == "lion")
+    lion = next(entry for entry in entries_of(indexed.runtime) if entry.label == "lion")
     agent: Any = create_agent(
         Scripted(steps=[("search_similar_image", {"image": "upload-1"}), "Done."]), as_langchain_tools(indexed)
     )
@@ -354,7 +355,7 @@ def test_lists_are_taken_in_every_form(indexed: ImageTools, where: Any) -> None:
 
 
 def test_chroma_keeps_and_finds_pictures_by_the_librarys_own_rows(indexed: ImageTools) -> None:
-    entries = list(indexed.runtime.library().snapshot.entries())
+    entries = entries_of(indexed.runtime)
     store = Chroma("afar", ImageEmbeddings(indexed), collection_metadata={"hnsw:space": "cosine"})
     store.add_images(uris=[entry.path for entry in entries], metadatas=[{"label": entry.label} for entry in entries])
     lion = next(entry for entry in entries if entry.label == "lion")
@@ -365,9 +366,9 @@ def test_chroma_keeps_and_finds_pictures_by_the_librarys_own_rows(indexed: Image
 
 
 def test_an_embedded_picture_is_its_row_in_the_library(indexed: ImageTools) -> None:
-    entry = next(iter(indexed.runtime.library().snapshot.entries()))
+    entry = entries_of(indexed.runtime)[0]
     row = ImageEmbeddings(indexed).embed_image([entry.path])[0]
-    assert row == pytest.approx(indexed.runtime.library().row(entry.id).tolist(), abs=1e-4)
+    assert row == pytest.approx(row_of(indexed.runtime, entry.id).tolist(), abs=1e-4)
     assert ImageEmbeddings(indexed).embed_image([]) == ImageEmbeddings(indexed).embed_documents([]) == []
 
 

@@ -23,7 +23,7 @@ import httpx
 import jsonschema
 import pytest
 import uvicorn
-from conftest import copy_photos, free_port
+from conftest import copy_photos, entries_of, free_port
 from langchain_mcp_adapters.client import MultiServerMCPClient
 from mcp import ClientSession, McpError, StdioServerParameters
 from mcp.client.stdio import stdio_client
@@ -193,7 +193,7 @@ def test_thumbnails_go_along_when_asked_for(indexed: ImageTools) -> None:
 def test_pictures_are_resources_by_library_and_id(runtime: Runtime, photos: Path) -> None:
     tools = ImageTools(runtime)
     tools.index_folder(str(photos), library="ảnh của tôi")
-    lion = next(entry for entry in runtime.library("ảnh của tôi").snapshot.entries() if entry.label == "lion")
+    lion = next(entry for entry in entries_of(runtime, "ảnh của tôi") if entry.label == "lion")
 
     async def go(url: str) -> list[Image.Image]:
         shown = []
@@ -382,7 +382,7 @@ def data_url(path: str) -> str:
 
 
 def entry_of(tools: ImageTools, label: str) -> Entry:
-    return next(entry for entry in tools.runtime.library().snapshot.entries() if entry.label == label)
+    return next(entry for entry in entries_of(tools.runtime) if entry.label == label)
 
 
 def test_a_picture_comes_in_as_a_data_url_and_is_shown_as_a_picture(endpoint: str, indexed: ImageTools) -> None:

@@ -69,9 +69,7 @@ def test_the_files_leave_with_the_store() -> None:
     assert not folder.exists()
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"GIF89a", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"%PDF-1.7", b"x" * 99]
-)
+@pytest.mark.parametrize("content", [b"", b"GIF89a", b"%PDF-1.7", b"x" * 99])
 def test_what_is_no_picture_is_refused(content: bytes) -> None:
     uploads = Uploads()
     with pytest.raises(BadInput, match="cannot be used"):

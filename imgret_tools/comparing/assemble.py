@@ -20,7 +20,7 @@ from imgret_tools.comparing.judge import (
     paired_difference_interval,
     rank_biased_overlap,
 )
-from imgret_tools.comparing.ranker import CHROMA_DISTANCE, Bench, Probe, Ranking, normal
+from imgret_tools.comparing.ranker import CHROMA_DISTANCE, Probe, Ranker, Ranking, normal
 from imgret_tools.comparing.report import (
     QUALITIES,
     Agreement,
@@ -34,7 +34,7 @@ from imgret_tools.comparing.report import (
 )
 from imgret_tools.errors import BadInput
 from imgret_tools.metrics import METRICS
-from imgret_tools.records import Entry, Failure, Hit, Scalar
+from imgret_tools.records import Failure, Hit, Scalar
 
 DEPTH = 50
 """Places that rank-biased overlap looks at, or k if that is more; at p = 0.9 the rest weighs half a percent."""
@@ -68,18 +68,18 @@ def judge(ranking: Ranking, relevant: NDArray[np.bool_], k: int) -> Judgement:
     )
 
 
-def compare(bench: Bench, probe: Probe) -> Comparison:
+def compare(ranker: Ranker, probe: Probe) -> Comparison:
     """One query in every way, side by side."""
     started = time.perf_counter()
-    rankings, relevant, k = bench.rankings(probe, timed=True), _relevant(bench, probe), bench.k
+    rankings, relevant, k = ranker.rankings(probe, timed=True), _relevant(ranker, probe), ranker.k
     recall = _recall(rankings, k)
-    agreement = agreement_of(bench, [rankings])
+    agreement = agreement_of(ranker, [rankings])
     rows = [
         ComparisonRow(
             space=ranking.space,
             measure=ranking.measure,
             search=ranking.search,
-            hits=_hits(bench, ranking),
+            hits=_hits(ranker, ranking),
             precision_at_k=(judged := judge(ranking, relevant, k)).precision_at_k,
             average_precision=judged.average_precision,
             average_precision_at_k=judged.average_precision_at_k,
@@ -91,29 +91,29 @@ def compare(bench: Bench, probe: Probe) -> Comparison:
         )
         for ranking, found in zip(rankings, recall, strict=True)
     ]
-    own = bench.own(probe)
+    own = ranker.own(probe)
     return Comparison(
-        library=bench.library.card.name,
-        encoder=bench.library.card.encoder,
+        library=ranker.card.name,
+        encoder=ranker.card.encoder,
         k=k,
         query=probe.query,
-        label=probe.label if probe.told or (bench.labels == normal(probe.label)).any() else "",
+        label=probe.label if probe.told or (ranker.labels == normal(probe.label)).any() else "",
         relevant=int(relevant.sum()),
         images=int((~own).sum()),
-        pixel_size=bench.library.card.pixel_size,
+        pixel_size=ranker.card.pixel_size,
         rows=rows,
         agreement=agreement,
-        by_construction=by_construction(bench, rankings, int((~own).sum())),
+        by_construction=by_construction(ranker, rankings, int((~own).sum())),
         findings=findings_of_one(rows, agreement),
-        notes=[*_notes(bench, probe, relevant), *bench.notes, note("one_query")],
-        left_out=[bench.snapshot.ids[number] for number in np.flatnonzero(own)],
+        notes=[*_notes(ranker, probe, relevant), *ranker.notes, note("one_query")],
+        left_out=[ranker.ids[number] for number in np.flatnonzero(own)],
         query_seconds=probe.seconds or {},
         seconds=round(time.perf_counter() - started + sum((probe.seconds or {}).values()), 4),
     )
 
 
 def compare_set(
-    bench: Bench,
+    ranker: Ranker,
     probes: Iterable[Probe],
     *,
     folder: str,
@@ -124,7 +124,7 @@ def compare_set(
     """Many queries in every way: means with intervals, so that nobody reads noise as a winner.
 
     Args:
-        bench: the library.
+        ranker: the library.
         probes: the queries, encoded while they are taken; none is kept but one.
         folder: where they come from, for the record.
         failed: pictures that could not be opened; may grow while `probes` is taken.
@@ -135,7 +135,7 @@ def compare_set(
         BadInput: there was no query.
     """
     started = time.perf_counter()
-    k = bench.k
+    k = ranker.k
     everyone: list[list[Ranking]] = []
     judgements: list[list[Judgement]] = []
     recalls: list[list[float | None]] = []
@@ -144,16 +144,16 @@ def compare_set(
     absent: set[str] = set()
     example: tuple[float, Probe] | None = None
     for probe in probes:
-        rankings, relevant = bench.rankings(probe, timed=len(everyone) < _TIMED), _relevant(bench, probe)
+        rankings, relevant = ranker.rankings(probe, timed=len(everyone) < _TIMED), _relevant(ranker, probe)
         judged = [judge(ranking, relevant, k) for ranking in rankings]
         recalls.append(_recall(rankings, k))
         everyone.append([_shortened(ranking, max(k, DEPTH)) for ranking in rankings])
         judgements.append(judged)
         labels.append(probe.label if relevant.any() else "")
-        counts["own"] += bool(bench.own(probe).any())
+        counts["own"] += bool(ranker.own(probe).any())
         if not probe.label:
             counts["unlabelled"] += 1
-        elif not (bench.labels == normal(probe.label)).any():
+        elif not (ranker.labels == normal(probe.label)).any():
             counts["absent"] += 1
             absent.add(probe.label)
         elif not relevant.any():
@@ -171,8 +171,8 @@ def compare_set(
             f"Folder {folder} holds no query picture that can be compared{why}; give a folder <class>/<picture>."
         )
     rows = _set_rows(everyone, judgements, recalls, labels)
-    agreement = agreement_of(bench, everyone)
-    total, shown = len(everyone), compare(bench, example[1])
+    agreement = agreement_of(ranker, everyone)
+    total, shown = len(everyone), compare(ranker, example[1])
     told = {
         "unlabelled_queries": counts["unlabelled"],
         "absent_labels": counts["absent"],
@@ -184,23 +184,23 @@ def compare_set(
     if failed:
         notes.append(note("failed_queries", count=len(failed)))
     if not any(labels):
-        notes.append(note("no_quality") if (bench.labels != "").any() else note("no_labels"))
+        notes.append(note("no_quality") if (ranker.labels != "").any() else note("no_labels"))
     if planned := cancelled_of():
         notes.append(note("cancelled", done=total, total=planned))
     return QuerySetComparison(
-        library=bench.library.card.name,
-        encoder=bench.library.card.encoder,
+        library=ranker.card.name,
+        encoder=ranker.card.encoder,
         k=k,
         folder=folder,
         queries=total,
         judged=sum(map(bool, labels)),
-        images=len(bench.snapshot),
-        pixel_size=bench.library.card.pixel_size,
+        images=len(ranker.ids),
+        pixel_size=ranker.card.pixel_size,
         rows=rows,
         agreement=agreement,
         by_construction=shown.by_construction,
         findings=findings_of_set(rows, agreement, [[one.precision_at_k for one in judged] for judged in judgements]),
-        notes=[*notes, *bench.notes],
+        notes=[*notes, *ranker.notes],
         failed=failed,
         seconds=round(time.perf_counter() - started, 3),
         example=shown,
@@ -266,10 +266,10 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def agreement_of(bench: Bench, everyone: list[list[Ranking]]) -> Agreement:
+def agreement_of(ranker: Ranker, everyone: list[list[Ranking]]) -> Agreement:
     """How much the ways agree, averaged over queries; each query's rankings come in the same order."""
-    k, depth = bench.k, max(bench.k, DEPTH)
-    ids = bench.snapshot.ids
+    k, depth = ranker.k, max(ranker.k, DEPTH)
+    ids = ranker.ids
     ways = len(everyone[0])
     overlap = np.full((len(everyone), ways, ways), np.nan)
     biased = np.full((len(everyone), ways, ways), np.nan)
@@ -316,19 +316,19 @@ def _shortened(ranking: Ranking, depth: int) -> Ranking:
     )
 
 
-def _relevant(bench: Bench, probe: Probe) -> NDArray[np.bool_]:
+def _relevant(ranker: Ranker, probe: Probe) -> NDArray[np.bool_]:
     """Which images (n,) have the query's label, the query itself left out."""
     if not probe.label:
-        return np.zeros(len(bench.snapshot), bool)
-    return np.asarray(bench.labels == normal(probe.label)) & ~bench.own(probe)
+        return np.zeros(len(ranker.ids), bool)
+    return np.asarray(ranker.labels == normal(probe.label)) & ~ranker.own(probe)
 
 
-def _hits(bench: Bench, ranking: Ranking) -> list[Hit]:
+def _hits(ranker: Ranker, ranking: Ranking) -> list[Hit]:
     metric = METRICS[ranking.measure]
-    values = ranking.values[: bench.k]
+    values = ranking.values[: ranker.k]
     hits = []
-    for rank, (number, value, score) in enumerate(zip(ranking.numbers, values, metric.score(values), strict=False), 1):
-        entry: Entry = bench.snapshot.entry(int(number))
+    entries = ranker.entries(ranking.numbers[: ranker.k])
+    for rank, (entry, value, score) in enumerate(zip(entries, values, metric.score(values), strict=True), 1):
         metadata: dict[str, Scalar] = {"width": entry.width, "height": entry.height}
         if ranking.distances is not None:
             metadata["chroma_distance"] = float(ranking.distances[rank - 1])
@@ -336,18 +336,18 @@ def _hits(bench: Bench, ranking: Ranking) -> list[Hit]:
     return hits
 
 
-def _notes(bench: Bench, probe: Probe, relevant: NDArray[np.bool_]) -> list[Note]:
+def _notes(ranker: Ranker, probe: Probe, relevant: NDArray[np.bool_]) -> list[Note]:
     """What is to be known about one query before its figures are read."""
-    own, k, notes = bench.own(probe), bench.k, []
+    own, k, notes = ranker.own(probe), ranker.k, []
     others, right = int((~own).sum()), int(relevant.sum())
     if own.any():
-        notes.append(note("left_out", ids=", ".join(bench.snapshot.ids[number] for number in np.flatnonzero(own))))
-    if not (bench.labels != "").any():
+        notes.append(note("left_out", ids=", ".join(ranker.ids[number] for number in np.flatnonzero(own))))
+    if not (ranker.labels != "").any():
         notes.append(note("no_labels"))
     elif right and others and min(right, others) < k:
         few = note("fewer_than_k", images=others, k=k, ceiling=right / k)
         notes.append(few if others < k else note("few_relevant", relevant=right, k=k, ceiling=right / k))
-    elif not right and probe.label and (bench.labels == normal(probe.label)).any():
+    elif not right and probe.label and (ranker.labels == normal(probe.label)).any():
         notes.append(note("only_itself", label=probe.label))
     elif not right and probe.label and probe.told:
         notes.append(note("label_absent", label=probe.label))
@@ -358,15 +358,15 @@ def _notes(bench: Bench, probe: Probe, relevant: NDArray[np.bool_]) -> list[Note
     return notes
 
 
-def by_construction(bench: Bench, rankings: Sequence[Ranking], images: int) -> list[Note]:
+def by_construction(ranker: Ranker, rankings: Sequence[Ranking], images: int) -> list[Note]:
     """What these rows share because of how they are made, checked on this library's rows."""
     notes = []
-    if bench.unit_rows:
+    if ranker.unit_rows:
         notes.append(note("unit_rows"))
-    if bench.mean_share <= 0.1:
-        notes.append(note("near_zero_means", share=bench.mean_share))
-    if 0 < images <= bench.k:
-        notes.append(note("same_images", k=bench.k))
+    if ranker.mean_share <= 0.1:
+        notes.append(note("near_zero_means", share=ranker.mean_share))
+    if 0 < images <= ranker.k:
+        notes.append(note("same_images", k=ranker.k))
     by_index = [row for row in rankings if row.search == "hnsw"]
     if by_index:
         complete = all(len(row.numbers) == images for row in by_index) and images > 0

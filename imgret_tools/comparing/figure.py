@@ -27,8 +27,7 @@ from imgret_tools.comparing.report import (
     telling,
 )
 from imgret_tools.engine.runtime import Runtime
-from imgret_tools.errors import BadInput, ImgretError, NotFound
-from imgret_tools.library.library import Library
+from imgret_tools.errors import BadInput, ImgretError
 from imgret_tools.pictures.thumbnails import thumbnail
 
 if TYPE_CHECKING:
@@ -103,33 +102,29 @@ def pictures_of(comparison: Compared, runtime: Runtime) -> dict[str, Image.Image
     single = comparison if isinstance(comparison, Comparison) else comparison.example
     if single is None:
         return {}
-    try:
-        library = runtime.library(single.library)
-    except NotFound:
-        return {}
     found: dict[str, Image.Image] = {}
     for id_ in {hit.id for row in telling(single.rows) for hit in row.hits[:MOST_HITS]}:
-        if (picture := thumbnail_of(library, runtime, id_)) is not None:
+        if (picture := thumbnail_of(single.library, runtime, id_)) is not None:
             found[id_] = picture
-    query = _query_picture(single, library, runtime)
+    query = _query_picture(single, runtime)
     return found if query is None else {**found, "": query}
 
 
-def _query_picture(comparison: Comparison, library: Library, runtime: Runtime) -> Image.Image | None:
+def _query_picture(comparison: Comparison, runtime: Runtime) -> Image.Image | None:
     name = str(comparison.query.get("image") or "")
-    known = [id_ for id_ in (name, *comparison.left_out) if id_ in library.snapshot.position]
-    if known:
-        return thumbnail_of(library, runtime, known[0])
+    for id_ in filter(None, (name, *comparison.left_out)):
+        if (picture := thumbnail_of(comparison.library, runtime, id_)) is not None:
+            return picture
     try:
         return runtime.open_query(Path(name), _SIDE) if name else None
     except ImgretError:
         return None
 
 
-def thumbnail_of(library: Library, runtime: Runtime, id_: str) -> Image.Image | None:
+def thumbnail_of(library: str, runtime: Runtime, id_: str) -> Image.Image | None:
     """The thumbnail of an indexed picture, None once the picture has gone."""
     try:
-        with Image.open(runtime.thumbnail(library.entry(id_))) as picture:
+        with Image.open(runtime.thumbnail(runtime.entry(id_, library))) as picture:
             return picture.convert("RGB")
     except (ImgretError, OSError):
         return None

@@ -1,13 +1,13 @@
 """A library made ready for a comparison: put in order by every measure, on embeddings and pixels, and by Chroma's HNSW.
 
-It works on encoded queries (`Probe`) and an open library and knows nothing of files; compare.py judges the orders.
+It works on encoded queries (`Probe`) and one View of a library and knows nothing of files; assemble.py judges the orders.
 """
 
 from __future__ import annotations
 
 import time
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from imgret_tools.comparing.report import Note, RowSearch, note, row_name
 from imgret_tools.errors import BadInput, LibraryError
-from imgret_tools.library.library import HNSW_SPACES, HnswSpace, Library
+from imgret_tools.library.chroma import HNSW_SPACES, HnswSpace
+from imgret_tools.library.view import View
 from imgret_tools.metrics import METRICS, RowStats, all_values
-from imgret_tools.records import Measure, Scalar, Space
+from imgret_tools.records import Entry, Measure, Scalar, Space
 
 MEASURES: tuple[Measure, ...] = tuple(METRICS)
 CHROMA_DISTANCE: dict[Measure, str] = {"l2": "squared l2", "cosine": "1 - cosine"}
@@ -44,7 +45,7 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """The library put in order one way: `numbers` (m,) rows of the snapshot, best first, and their `values` (m,).
+    """The library put in order one way: `numbers` (m,) places in the order of ids, best first, and their `values` (m,).
 
     `distances` (m,) are Chroma's own, where the order is Chroma's.
     """
@@ -63,7 +64,7 @@ class Ranking:
         return row_name(self.space, self.measure, self.search)
 
 
-class Bench:
+class Ranker:
     """A library made ready for queries to be compared on it.
 
     Attributes:
@@ -72,21 +73,25 @@ class Bench:
         notes: what is missing from the comparison, and why.
     """
 
-    def __init__(self, library: Library, *, k: int, pixel_stats: RowStats | None) -> None:
-        self.library, self.k = library, k
-        self.snapshot = library.snapshot
-        if not len(self.snapshot):
+    def __init__(self, view: View, *, k: int, pixel_stats: RowStats | None) -> None:
+        self.view, self.card, self.k = view, view.card, k
+        if not len(view):
             raise BadInput(
-                f"Library {library.card.name!r} holds no images, so nothing can be compared; index a folder into it."
+                f"Library {view.card.name!r} holds no images, so nothing can be compared; index a folder into it."
             )
         self.candidates = max(4 * k, k + 50)
-        self.labels = np.array([normal(str(label)) for label in self.snapshot.columns["label"]], dtype=object)
-        self.hashes = np.array(self.snapshot.columns["sha256"], dtype=object)
-        self._pixel_matrix = library.pixels.matrix()
-        self._places = library.pixels.numbers(map(str, self.hashes))
+        self.numbers, self.ids = view.in_order_of_ids()
+        self.labels = view.memo(
+            "normal labels", lambda: _objects(map(normal, map(str, view.column("label", self.numbers))))
+        )
+        self.hashes = view.memo("hashes", lambda: _objects(view.column("sha256", self.numbers)))
+        self._pixel_matrix = view.pixels
+        self._places = view.pixel_places[self.numbers]
+        self._place_of_row = np.full(len(view.matrix), -1, np.intp)
+        self._place_of_row[self.numbers] = np.arange(len(self.numbers))
         self._pixel_stats = pixel_stats
         self.notes: list[Note] = []
-        size, missing = library.card.pixel_size, int((self._places < 0).sum())
+        size, missing = view.card.pixel_size, int((self._places < 0).sum())
         if missing == len(self._places):
             self.notes.append(note("pixels_missing", size=size))
         elif missing:
@@ -94,28 +99,49 @@ class Bench:
         self._hnsw = True
         try:
             for space in HNSW_SPACES:  # the first query loads the index: that is not the time of a search
-                library.nearest(self.snapshot.rows[0], 1, space=space)
+                view.nearest(view.matrix[self.numbers[0]], 1, space=space)
         except LibraryError as error:
             self._hnsw = False
             self.notes.append(note("hnsw_missing", reason=str(error)))
 
     @cached_property
+    def _subset(self) -> NDArray[np.intp] | None:
+        """The row numbers in the order of ids; None where that is the order of the rows."""
+        whole = len(self.numbers) == len(self.view.matrix) and bool(
+            (self.numbers == np.arange(len(self.numbers))).all()
+        )
+        return None if whole else self.numbers
+
+    def entries(self, places: Sequence[int] | NDArray[np.intp]) -> list[Entry]:
+        """The images at those places."""
+        return self.view.entries(self.numbers[np.asarray(places, np.intp)])
+
+    @cached_property
     def mean_share(self) -> float:
         """The largest part of a row's length that its mean makes up, in [0, 1]; 0 for rows centred on 0."""
-        means = self.snapshot.rows.mean(axis=1, dtype=np.float64)
-        return float(np.abs(means).max() * np.sqrt(self.snapshot.rows.shape[1]))
+        return self.view.memo(
+            "mean share",
+            lambda: (
+                max(float(np.abs(rows.mean(axis=1, dtype=np.float64)).max()) for rows in self._blocks())
+                * float(np.sqrt(self.card.dim))
+            ),
+        )
 
     @cached_property
     def unit_rows(self) -> bool:
         """Whether every embedding row has length 1, to a thousandth."""
-        return all(
-            bool(np.abs(np.linalg.norm(self.snapshot.rows[start : start + 8192], axis=1) - 1).max() < 1e-3)
-            for start in range(0, len(self.snapshot), 8192)
+        return self.view.memo(
+            "unit rows",
+            lambda: all(bool(np.abs(np.linalg.norm(rows, axis=1) - 1).max() < 1e-3) for rows in self._blocks()),
         )
+
+    def _blocks(self) -> Iterator[NDArray[np.float32]]:
+        for start in range(0, len(self.numbers), 8192):
+            yield self.view.matrix[self.numbers[start : start + 8192]]
 
     def own(self, probe: Probe) -> NDArray[np.bool_]:
         """Which images (n,) are the query itself."""
-        return np.asarray(self.hashes == probe.sha256) if probe.sha256 else np.zeros(len(self.snapshot), bool)
+        return np.asarray(self.hashes == probe.sha256) if probe.sha256 else np.zeros(len(self.ids), bool)
 
     def rankings(self, probe: Probe, *, timed: bool) -> list[Ranking]:
         """The library in every order, without the query itself.
@@ -126,7 +152,11 @@ class Bench:
         spaces: list[
             tuple[Space, NDArray[np.intp], Callable[[Sequence[Measure]], dict[Measure, NDArray[np.float64]]]]
         ] = [
-            ("embedding", np.flatnonzero(others), lambda names: all_values(probe.embedding, self.snapshot.rows, names))
+            (
+                "embedding",
+                np.flatnonzero(others),
+                lambda names: all_values(probe.embedding, self.view.matrix, names, subset=self._subset),
+            )
         ]
         if (self._places >= 0).any():
             there = np.flatnonzero(others & (self._places >= 0))
@@ -144,7 +174,11 @@ class Bench:
                 numbers = pool[order]
                 found.append(Ranking(space, measure, "exact", numbers, values[numbers], seconds))
             if space == "embedding" and self._hnsw:
-                found += self._by_index(probe, {row.measure: row for row in found})
+                try:
+                    found += self._by_index(probe, {row.measure: row for row in found})
+                except LibraryError as error:
+                    self._hnsw = False
+                    self.notes.append(note("hnsw_missing", reason=str(error)))
         return found
 
     def _by_index(self, probe: Probe, exact: dict[Measure, Ranking]) -> list[Ranking]:
@@ -153,9 +187,9 @@ class Bench:
         near: dict[HnswSpace, tuple[NDArray[np.intp], NDArray[np.float64], float]] = {}
         for space in HNSW_SPACES:
             started = time.perf_counter()
-            pairs = self.library.nearest(probe.embedding, self.candidates + int(own.sum()), space=space)
+            pairs = self.view.nearest(probe.embedding, self.candidates + int(own.sum()), space=space)
             seconds = time.perf_counter() - started
-            kept = [(distance, self.snapshot.position[id_]) for id_, distance in pairs]
+            kept = [(far, int(self._place_of_row[row])) for row, far in pairs if far is not None]
             kept = sorted(pair for pair in kept if not own[pair[1]])
             near[space] = (
                 np.array([number for _, number in kept], dtype=np.intp),
@@ -171,7 +205,7 @@ class Bench:
                 rows.append(Ranking("embedding", measure, "hnsw", numbers, of_number[numbers], seconds, distances))
             started = time.perf_counter()
             numbers = np.sort(numbers)
-            values = METRICS[measure].values(probe.embedding, self.snapshot.rows, subset=numbers)
+            values = METRICS[measure].values(probe.embedding, self.view.matrix, subset=self.numbers[numbers])
             order = best_first(values, measure)
             seconds += time.perf_counter() - started
             reranked.append(Ranking("embedding", measure, "reranked", numbers[order], values[order], seconds))
@@ -179,6 +213,10 @@ class Bench:
 
     def _pixel_values(self, probe: Probe, names: Sequence[Measure]) -> dict[Measure, NDArray[np.float64]]:
         return all_values(probe.pixels, self._pixel_matrix, names, stats=self._pixel_stats)
+
+
+def _objects(values: Iterable[object]) -> NDArray[np.object_]:
+    return np.array(list(values), dtype=object)
 
 
 def normal(label: str) -> str:

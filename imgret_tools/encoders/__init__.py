@@ -3,6 +3,7 @@
 | name                              | rows | needs                                                            |
 |-----------------------------------|------|------------------------------------------------------------------|
 | `mini`                            | 768  | nothing: its weights come with the installation                  |
+| `mini:2`                          | 768  | nothing: an older recipe of `mini`, by its number                |
 | `openclip:MODEL/TAG`              | 512+ | the hub once, e.g. `openclip:ViT-B-32/laion2b_s34b_b79k`         |
 | `openclip:hf-hub:ORG/NAME`        | any  | the hub once                                                     |
 | `openclip:MODEL:/path/checkpoint` | any  | the file, or a folder with `open_clip_config.json` and weights   |
@@ -13,12 +14,13 @@ Importing this loads none of torch, open_clip, timm; an encoder loads each model
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
 from imgret_tools.encoders.protocol import Encoder, Rows
 from imgret_tools.errors import BadInput
 
-__all__ = ["Choice", "Encoder", "Precision", "Rows", "choose", "make_encoder"]
+__all__ = ["Choice", "Encoder", "Precision", "Rows", "choose", "has_newer_recipe", "make_encoder"]
 
 Precision = Literal["auto", "fp32", "bf16"]
 _MINI = "mini"
@@ -33,13 +35,22 @@ class Choice:
     notice: str
 
 
-def make_encoder(spec: str, *, device: str = "", precision: Precision = "auto") -> Encoder:
+def make_encoder(
+    spec: str,
+    *,
+    fingerprint: str = "",
+    device: str = "",
+    precision: Precision = "auto",
+    cache: Path | None = None,
+) -> Encoder:
     """The encoder that `spec` names; its weights are found or known to be reachable, but not yet loaded.
 
     Args:
         spec: `mini` or an `openclip:` name, as in the table above.
+        fingerprint: what a library recorded beside `spec`; it picks the recipe of `mini` that the library was made with.
         device: torch device; "" is the best there is.
         precision: for OpenCLIP's image tower; "auto" measures whether bfloat16 is faster and gives the same rows.
+        cache: folder that networks converted to ONNX are kept in; None converts in memory, once a process.
 
     Raises:
         BadInput: no such encoder, model, tag or file; the nearest names are suggested.
@@ -47,10 +58,10 @@ def make_encoder(spec: str, *, device: str = "", precision: Precision = "auto") 
     """
     if precision not in get_args(Precision):
         raise BadInput(f"unknown precision {precision!r}; expected one of {', '.join(get_args(Precision))}")
-    if spec == _MINI:
-        from imgret_tools.encoders.mini import Mini
+    if spec.partition(":")[0] == _MINI:
+        from imgret_tools.encoders.mini import Mini, recipe_named
 
-        return Mini(device=device)
+        return Mini(recipe_named(spec, fingerprint=fingerprint), name=spec, device=device, cache=cache)
     if spec.startswith(_PREFIX):
         from imgret_tools.encoders import weights
         from imgret_tools.encoders.openclip import OpenClip
@@ -62,6 +73,18 @@ def make_encoder(spec: str, *, device: str = "", precision: Precision = "auto") 
         f"unknown encoder {spec!r}; expected mini, openclip:MODEL/PRETRAINED_TAG, openclip:hf-hub:ORG/NAME or "
         "openclip:MODEL:/path/to/checkpoint"
     )
+
+
+def has_newer_recipe(spec: str, fingerprint: str) -> bool:
+    """Whether a library that records `spec` and `fingerprint` would get other, better rows if it were indexed again.
+
+    True for a library made with an older recipe of `mini`; nothing is loaded.
+    """
+    if spec != _MINI or not fingerprint:
+        return False
+    from imgret_tools.encoders.mini import RECIPES, recipe_named
+
+    return recipe_named(spec, fingerprint=fingerprint) is not RECIPES[-1]
 
 
 def choose(*, timeout: float = 4.0) -> Choice:

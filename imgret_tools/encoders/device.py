@@ -1,6 +1,9 @@
-"""The torch device an encoder runs on."""
+"""What an encoder runs on: the torch device, and how many cores are this process's own."""
 
 from __future__ import annotations
+
+import os
+from pathlib import Path
 
 from imgret_tools.errors import BadInput
 
@@ -24,3 +27,19 @@ def resolve_device(device: str = "") -> str:
             "leave IMGRET_DEVICE unset to take the best there is"
         ) from None
     return device
+
+
+def cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """How many cores this process may keep busy, at least 1: its affinity, and in a container its quota.
+
+    ONNX Runtime would start a thread for every core of the machine, and in a container of two they take turns.
+
+    Args:
+        quota: file of the control group (v2), "MICROSECONDS PERIOD" or "max PERIOD".
+    """
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        share, period = quota.read_text(encoding="ascii").split()
+        return max(1, min(allowed, round(int(share) / int(period))))
+    except (OSError, ValueError):  # no control group, or no limit in it
+        return max(1, allowed)

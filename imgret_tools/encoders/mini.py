@@ -1,26 +1,30 @@
-"""`mini`, the encoder that needs no hub: a 224-pixel ImageNet network and a sentence model, joined by ConSE.
+"""`mini`, the encoder that needs no hub: an ImageNet network and a sentence model, joined by ConSE.
 
-An image row is `[sqrt(1 - w) * look ; sqrt(w) * meaning]`, a text row `[0 ; meaning]`, each half unit, 768 numbers:
+An image row is `[sqrt(1 - w) * look ; sqrt(w) * meaning]`, a text row `[0 ; meaning]`, each half unit:
 
-- *look* (384): the network's pooled features, unit, projected on the first right singular vectors of its row-centred
-  class weights, the directions in which classes differ; unit again. It carries image -> image search. Pooled twice,
-  over the whole map and over its centre, and averaged: what a photo is of stands near its middle.
+- *look* (384 numbers a network): the network's pooled features, unit, projected on the first right singular vectors of
+  its row-centred class weights, the directions in which classes differ; unit again. It carries image -> image search.
+  Pooled twice, over the whole map and over its centre, and averaged: what a photo is of stands near its middle.
 - *meaning* (384): the text vectors of the 1000 ImageNet classes, weighted by the image's class probabilities (ConSE,
   Norouzi et al. 2013, arXiv:1312.5650). A class's vector is the mean of its name's and of its name with WordNet's
   definition, which brings in the kind a person would ask for ("a domestic cat"). A text's meaning is its own sentence
   vector. Both are centred by the mean class vector, so that a text which fits nothing scores about 0.
 
-What that buys and costs is measured by benchmarks/mini_quality.py. The network knows 1000 classes and sentence vectors
-bring neighbouring words to them; it reads no counts, positions or names of people.
+Which networks, that is the recipe. A library is bound to the recipe it was made with by its fingerprint:
+`make_encoder("mini", fingerprint=...)` gives that one, `make_encoder("mini")` the latest, and `mini:2` names one.
+
+What that buys and costs is measured by benchmarks/mini_quality.py (docs/encoders.md). The network knows 1000 classes
+and sentence vectors bring neighbouring words to them; it reads no counts, positions or names of people.
 """
 
 from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,20 +35,81 @@ from imgret_tools.encoders.class_meanings import FILE as MEANINGS_FILE
 from imgret_tools.encoders.class_meanings import class_names, class_vectors
 from imgret_tools.encoders.device import resolve_device
 from imgret_tools.encoders.glossary.vietnamese import in_english
-from imgret_tools.encoders.lite0 import SIDE, Lite0, weights_file
+from imgret_tools.encoders.lite import LITE0, LITE2, Lite, Network, weights_file
 from imgret_tools.encoders.minilm import DIM, MiniLM, model_folder
+from imgret_tools.encoders.onnx import Array, Graph, TorchTower, Tower, open_tower
 from imgret_tools.encoders.protocol import Rows
+from imgret_tools.errors import BadInput
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
+NAME = "mini"
 _MEANING_WEIGHT = 0.1
-_RECIPE = "mini-2"  # part of the fingerprint: change it whenever rows change
-_CROP = 0.875  # of the shorter side: what the weights were trained for
 _TEMPERATURE = 1.5  # of the class probabilities: softer ones bring in the neighbours of the best class
-_EDGE = 1  # places of the 7 x 7 feature map left out at each side for its centre
-_BATCH = 32
+_EDGE = 1  # places of the feature map left out at each side for its centre
+_BATCH = 8  # as fast as 32 on ONNX Runtime, and a quarter of the memory (docs/encoders.md)
 _SAMPLE = 65536
+_REVISION = "1"  # part of the conversion's key: change it when `network` changes
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How rows are made; libraries of two recipes do not share a space.
+
+    Attributes:
+        number: `mini:NUMBER` names it.
+        salt: begins its fingerprint; a new one whenever rows change for a reason that no file shows.
+        networks: what looks at the pictures; several see the same pixels, and their class probabilities are averaged.
+    """
+
+    number: int
+    salt: str
+    networks: tuple[Network, ...]
+
+    @property
+    def dim(self) -> int:
+        """Length of a row."""
+        return DIM * (len(self.networks) + 1)
+
+    @property
+    def side(self) -> int:
+        """Pixels of the square input."""
+        return max(network.side for network in self.networks)
+
+    @property
+    def crop(self) -> float:
+        """The part of a picture's shorter side that is looked at."""
+        return max(network.crop for network in self.networks)
+
+    def fingerprint(self) -> str:
+        """Digest of the salt and of the weight files' sizes, beginnings and ends; it loads no model."""
+        files = (*map(weights_file, self.networks), model_folder() / "model.safetensors", MEANINGS_FILE)
+        return _digest(self.salt, files)
+
+
+RECIPES = (Recipe(2, "mini-2", (LITE0,)), Recipe(3, "mini-3", (LITE2,)))
+"""From the oldest to the latest. One that libraries were made with stays."""
+
+
+def recipe_named(spec: str, *, fingerprint: str = "") -> Recipe:
+    """The recipe of a library that records the encoder `spec` and `fingerprint`; the latest for plain `mini`.
+
+    Raises:
+        BadInput: `spec` names a recipe that there is not.
+    """
+    _, colon, number = spec.partition(":")
+    if colon:
+        for recipe in RECIPES:
+            if number == str(recipe.number):
+                return recipe
+        there = ", ".join(f"{NAME}:{recipe.number}" for recipe in RECIPES)
+        raise BadInput(f"there is no encoder {spec!r}; expected {NAME}, {there}")
+    if fingerprint:
+        for recipe in RECIPES[:-1]:
+            if recipe.fingerprint() == fingerprint:
+                return recipe
+    return RECIPES[-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,59 +121,64 @@ class _Meanings:
 
 
 class Mini:
-    """The embedded default; each tower is loaded when it is first used."""
+    """The embedded default; each tower is loaded when it is first used.
 
-    name = "mini"
-    dim = 2 * DIM
-    side = SIDE
+    On the CPU both towers run on ONNX Runtime, and torch is imported only to convert them, once for each `cache`.
+    """
+
     translates = True
 
-    def __init__(self, *, device: str = "") -> None:
+    def __init__(
+        self, recipe: Recipe = RECIPES[-1], *, name: str = NAME, device: str = "", cache: Path | None = None
+    ) -> None:
+        self.recipe = recipe
+        self.name = name
+        self.dim = recipe.dim
+        self.side = recipe.side
+        self._look = recipe.dim - DIM
         self._device = device
+        self._cache = cache
         self._lock = threading.Lock()
         self._loaded_text_tower: MiniLM | None = None
-        self._loaded_vision_tower: Lite0 | None = None
+        self._loaded_vision_tower: Tower | None = None
 
     @cached_property
     def fingerprint(self) -> str:
         """Digest of the recipe and of the weight files' sizes, beginnings and ends; it loads no model."""
-        digest = hashlib.sha256(_RECIPE.encode())
-        for file in (weights_file(), model_folder() / "model.safetensors", MEANINGS_FILE):
-            size = file.stat().st_size
-            with file.open("rb") as stream:
-                digest.update(str(size).encode() + stream.read(_SAMPLE))
-                stream.seek(max(size - _SAMPLE, 0))
-                digest.update(stream.read(_SAMPLE))
-        return digest.hexdigest()[:16]
+        return self.recipe.fingerprint()
+
+    @property
+    def backend(self) -> str:
+        """What runs the image tower: `onnxruntime`, or `torch cpu` and the like; loads it."""
+        return self._vision_tower.backend
 
     def prepare(self, image: Image.Image) -> NDArray[np.float32]:
-        """The central 7/8 of an upright RGB picture: (3, 224, 224) float32 in [-1, 1]."""
+        """The centre of an upright RGB picture: (3, side, side) float32 in [-1, 1]."""
         width, height = image.size
-        side = min(width, height) * _CROP
+        side = min(width, height) * self.recipe.crop
         left, top = (width - side) / 2, (height - side) / 2
         cropped = image.convert("RGB").resize(
-            (SIDE, SIDE), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side)
+            (self.side, self.side), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side)
         )
         pixels = np.asarray(cropped, dtype=np.float32).transpose(2, 0, 1)
         return np.ascontiguousarray(pixels / 127.5 - 1.0)
 
     def encode_images(self, prepared: Sequence[NDArray[np.float32]]) -> Rows:
-        """Unit rows (n, 768) float32 of n prepared pictures, in order."""
+        """Unit rows (n, dim) float32 of n prepared pictures, in order."""
         rows = np.zeros((len(prepared), self.dim), dtype=np.float32)
         for start in range(0, len(prepared), _BATCH):
-            features, probabilities = self._see(prepared[start : start + _BATCH])
-            look = _unit(_unit(features) @ self._projection)
+            look, probabilities = self._see(prepared[start : start + _BATCH])
             meaning = _unit(probabilities @ self._meanings.rows)
             joined = np.hstack([np.sqrt(1 - _MEANING_WEIGHT) * look, np.sqrt(_MEANING_WEIGHT) * meaning])
             rows[start : start + _BATCH] = _unit(joined)
         return rows
 
     def encode_texts(self, texts: Sequence[str]) -> Rows:
-        """Unit rows (n, 768) float32 of n texts in the images' space, in order; Vietnamese ones by the glossary."""
+        """Unit rows (n, dim) float32 of n texts in the images' space, in order; Vietnamese ones by the glossary."""
         rows = np.zeros((len(texts), self.dim), dtype=np.float32)
         if len(texts):
             vectors = self._text_tower.encode([in_english(text) for text in texts])
-            rows[:, DIM:] = _unit(vectors - self._meanings.centre)
+            rows[:, self._look :] = _unit(vectors - self._meanings.centre)
         return rows
 
     def classify(self, prepared: NDArray[np.float32], *, top: int = 5) -> list[tuple[str, float]]:
@@ -125,7 +195,7 @@ class Mini:
         text; the shares of all classes sum to 1 (or to -1 where the text speaks against the picture).
         """
         probabilities = self._see([prepared])[1][0]
-        likeness = self._meanings.rows @ self.encode_texts([text])[0, DIM:]
+        likeness = self._meanings.rows @ self.encode_texts([text])[0, self._look :]
         parts = probabilities * likeness
         total = abs(float(parts.sum())) or 1.0
         names = class_names()
@@ -133,29 +203,25 @@ class Mini:
         return [(names[i], float(parts[i]) / total) for i in best]
 
     def _see(self, prepared: Sequence[NDArray[np.float32]]) -> tuple[Rows, Rows]:
-        """Features (n, 1280) and class probabilities (n, 1000) of up to a batch of prepared pictures."""
-        import torch
-
-        tower = self._vision_tower
-        places = tower.feature_map(torch.from_numpy(np.stack(prepared)))
-        with torch.inference_mode():
-            centre = places[:, :, _EDGE:-_EDGE, _EDGE:-_EDGE]
-            features = (places.mean((2, 3)) + centre.mean((2, 3))) / 2
-            probabilities = torch.softmax(tower.classify(features) / _TEMPERATURE, dim=-1)
-            return features.cpu().numpy(), probabilities.cpu().numpy()
+        """Look (n, dim - 384), unit, and class probabilities (n, 1000) of up to a batch of prepared pictures."""
+        look, probabilities = self._vision_tower(np.stack(prepared))
+        return look, probabilities
 
     @property
     def _text_tower(self) -> MiniLM:
         with self._lock:
             if self._loaded_text_tower is None:
-                self._loaded_text_tower = MiniLM(device=resolve_device(self._device))
+                self._loaded_text_tower = MiniLM(device=self._device, cache=self._cache)
             return self._loaded_text_tower
 
     @property
-    def _vision_tower(self) -> Lite0:
+    def _vision_tower(self) -> Tower:
         with self._lock:
             if self._loaded_vision_tower is None:
-                self._loaded_vision_tower = Lite0(device=resolve_device(self._device))
+                if self._device in ("", "cpu"):
+                    self._loaded_vision_tower = open_tower(graph(self.recipe), self._cache)
+                else:
+                    self._loaded_vision_tower = TorchTower(network(self.recipe), device=resolve_device(self._device))
             return self._loaded_vision_tower
 
     @cached_property
@@ -164,16 +230,73 @@ class Mini:
         centre = vectors.mean(axis=0)
         return _Meanings(_unit(vectors - centre), centre)
 
-    @cached_property
-    def _projection(self) -> Rows:
-        """(1280, 384) orthonormal columns: the directions in which the class weights differ most, signs fixed."""
-        import torch
 
-        weights: Tensor = self._vision_tower.class_weights.cpu().double()
-        weights = weights - weights.mean(dim=1, keepdim=True)
-        directions = torch.linalg.svd(weights, full_matrices=False).Vh[:DIM].numpy()
-        signs = np.sign(directions[np.arange(DIM), np.abs(directions).argmax(axis=1)])
-        return np.ascontiguousarray((directions * signs[:, None]).T.astype(np.float32))
+def graph(recipe: Recipe) -> Graph:
+    """The image tower of a recipe as `onnx` converts it."""
+
+    def examples() -> tuple[Array, ...]:
+        random = np.random.default_rng(0)
+        return (random.uniform(-1, 1, (2, 3, recipe.side, recipe.side)).astype(np.float32),)
+
+    return Graph(
+        name="-".join(network.name for network in recipe.networks),
+        key=_digest(_REVISION, tuple(map(weights_file, recipe.networks))),
+        inputs={"pictures": {0: "n"}},
+        outputs=("look", "probabilities"),
+        build=lambda: network(recipe),
+        examples=examples,
+    )
+
+
+def network(recipe: Recipe) -> nn.Module:
+    """The image tower in torch: pictures (n, 3, side, side) to look (n, dim - 384), unit, and probabilities (n, 1000)."""
+    import torch
+    from torch.nn import functional as F  # noqa: N812
+
+    lites = [Lite(each) for each in recipe.networks]
+    projections = [projection(lite) for lite in lites]
+
+    class ImageTower(torch.nn.Module):
+        def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ImageTower:
+            for i, lite in enumerate(lites):
+                lite.apply(fn)
+                projections[i] = fn(projections[i])
+            return self
+
+        def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+            looks, shares = [], []
+            for lite, directions in zip(lites, projections, strict=True):
+                places = lite.feature_map(pictures)
+                centre = places[:, :, _EDGE:-_EDGE, _EDGE:-_EDGE]
+                features = (places.mean((2, 3)) + centre.mean((2, 3))) / 2
+                looks.append(F.normalize(F.normalize(features, dim=-1) @ directions, dim=-1) / len(lites) ** 0.5)
+                shares.append(torch.softmax(lite.classify(features) / _TEMPERATURE, dim=-1) / len(lites))
+            return torch.cat(looks, dim=-1), torch.stack(shares).sum(0)
+
+    return ImageTower()
+
+
+def projection(lite: Lite) -> Tensor:
+    """(1280, 384) orthonormal columns: the directions in which the class weights differ most, signs fixed."""
+    import torch
+
+    weights = lite.class_weights.cpu().double()
+    weights = weights - weights.mean(dim=1, keepdim=True)
+    directions = torch.linalg.svd(weights, full_matrices=False).Vh[:DIM]
+    largest = directions.abs().argmax(dim=1, keepdim=True)
+    signed: Tensor = directions * directions.gather(1, largest).sign()
+    return signed.T.float().contiguous()
+
+
+def _digest(salt: str, files: Sequence[Path]) -> str:
+    digest = hashlib.sha256(salt.encode())
+    for file in files:
+        size = file.stat().st_size
+        with file.open("rb") as stream:
+            digest.update(str(size).encode() + stream.read(_SAMPLE))
+            stream.seek(max(size - _SAMPLE, 0))
+            digest.update(stream.read(_SAMPLE))
+    return digest.hexdigest()[:16]
 
 
 def _unit(rows: Rows) -> Rows:

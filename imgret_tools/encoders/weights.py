@@ -18,8 +18,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
-
 from imgret_tools.encoders.installed import open_clip_module, package_folder
 from imgret_tools.errors import BadInput, EncoderError, NotFound
 
@@ -212,6 +210,8 @@ def unreachable(source: Source, *, timeout: float) -> str:
     answers: list[str] = []
 
     def ask() -> None:
+        import httpx
+
         try:
             with httpx.stream("GET", address, timeout=timeout, follow_redirects=True) as answer:
                 answers.append("" if answer.status_code < 400 else f"{address} answers {answer.status_code}")

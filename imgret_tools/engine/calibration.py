@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgret_tools.engine.runtime import TEXT_WEIGHT, Runtime
-from imgret_tools.library.library import Library
+from imgret_tools.library.view import View
 from imgret_tools.metrics import METRICS, Metric
 from imgret_tools.records import SearchReport
 
@@ -31,7 +31,6 @@ class Chance:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._known: dict[tuple[str, ...], tuple[int, NDArray[np.float64]]] = {}
 
     def closeness(self, report: SearchReport) -> list[float]:
         """For each hit, the share in [0, 1] of chance pairs in its library that score lower than it.
@@ -39,34 +38,31 @@ class Chance:
         Chance pairs are up to 64 queries of the same kind (pictures of the library, everyday words, or one of each) with
         up to 2,048 pictures of the library, seeded; a picture is not paired with itself. Empty without two pictures.
         """
-        library = self._runtime.library(report.library)
+        with self._runtime.view(report.library) as view:
+            return self._closeness(view, report)
+
+    def _closeness(self, view: View, report: SearchReport) -> list[float]:
         image, text = report.query.get("image") is not None, report.query.get("text") is not None
-        kind = (library.card.name, report.measure, report.space, f"{image} {text}")
-        known = self._known.get(kind)
-        if known is None or known[0] != library.card.revision:
-            scores = _scores(self._runtime, library, METRICS[report.measure], report.space == "pixels", image, text)
-            known = self._known[kind] = (library.card.revision, scores)
-        scores = known[1]
+        kind = ("chance", report.measure, report.space, image, text)
+        metric, pixels = METRICS[report.measure], report.space == "pixels"
+        scores = view.memo(kind, lambda: _scores(self._runtime, view, metric, pixels, image, text))
         if not len(scores):
             return []
         below = np.searchsorted(scores, [hit.score for hit in report.hits], side="left")
         return [float(share) for share in below / len(scores)]
 
 
-def _scores(
-    runtime: Runtime, library: Library, metric: Metric, pixels: bool, image: bool, text: bool
-) -> NDArray[np.float64]:
+def _scores(runtime: Runtime, view: View, metric: Metric, pixels: bool, image: bool, text: bool) -> NDArray[np.float64]:
     """The scores of chance pairs, ascending."""
-    snapshot = library.snapshot
-    chosen = np.random.default_rng(0).permutation(len(snapshot))[:_ROWS]
-    rows: NDArray[np.float32] | NDArray[np.uint8] = np.asarray(snapshot.rows[chosen])
+    chosen = view.numbers[np.random.default_rng(0).permutation(len(view))[:_ROWS]]
+    rows: NDArray[np.float32] | NDArray[np.uint8] = np.asarray(view.matrix[chosen])
     if pixels:
-        places = library.pixels.numbers([str(snapshot.columns["sha256"][number]) for number in chosen])
-        places = places[places >= 0][: max(2, _PIXEL_BYTES // library.pixels.dim)]
-        rows = np.asarray(library.pixels.matrix()[places])
+        places = view.pixel_places[chosen]
+        places = places[places >= 0][: max(2, _PIXEL_BYTES // view.pixels.shape[1])]
+        rows = np.asarray(view.pixels[places])
     queries = rows[:_QUERIES]
     if text or not image:
-        words = runtime.encode_texts(library, _WORDS.split(","))
+        words = runtime.encode_texts(view, _WORDS.split(","))
         if not image:
             queries = words
         else:

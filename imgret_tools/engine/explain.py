@@ -19,7 +19,7 @@ from PIL import Image
 from imgret_tools.engine.query import Query
 from imgret_tools.engine.runtime import Runtime
 from imgret_tools.errors import BadInput
-from imgret_tools.library.library import Library
+from imgret_tools.library.view import View
 from imgret_tools.metrics import METRICS, Metric
 from imgret_tools.records import Measure, Record, Scalar, Space, quoted
 
@@ -110,40 +110,44 @@ def explain(
         NotFound: no such library or image, or its file is gone.
         BadInput: nothing was asked, or pixels of a text.
     """
-    target = runtime.library(library)
-    entry, metric = target.entry(id_), METRICS[measure]
+    with runtime.view(library) as view:
+        return _explain(runtime, view, query, id_, space, METRICS[measure])
+
+
+def _explain(runtime: Runtime, view: View, query: Query, id_: str, space: Space, metric: Metric) -> Explanation:
+    entry = view.entry(id_)
     if space == "pixels":
         if query.text or query.not_text or query.image is None:
             raise BadInput("Pixels can be explained for a query picture alone; take the embedding space for a text.")
-        value, cells = _pixel_parts(metric, runtime.pixel_row(target, query.image), runtime.pixel_row(target, entry))
+        value, cells = _pixel_parts(metric, runtime.pixel_row(view, query.image), runtime.pixel_row(view, entry))
         method = (
-            f"exact parts of the {measure} of all pixels in a cell"
+            f"exact parts of the {metric.name} of all pixels in a cell"
             if metric.higher_is_better
-            else f"{measure} of the pixels in a cell, as part of the whole, under the mean of all cells"
+            else f"{metric.name} of the pixels in a cell, as part of the whole, under the mean of all cells"
         )
         sides: tuple[Side, Side] = ("query", "hit")
-        return _explanation(target, id_, query, space, metric, value, method, [(side, cells) for side in sides])
+        return _explanation(view, id_, query, space, metric, value, method, [(side, cells) for side in sides])
     if query.image is None and not query.text and not query.not_text:
         raise BadInput("There is nothing to explain: give the picture or the text that was searched for.")
-    side = runtime.encoder(target.card.encoder).side
-    asked, held = runtime.vector(target, query), target.row(id_)
+    side = runtime.encoder(view.card.encoder).side
+    asked, held = runtime.vector(view, query), view.row(id_)
     picture = _shrunk(runtime.open_query(entry, side), side)
     regions: list[tuple[Side, Grid]] = []
     classes: dict[str, list[ClassShare]] = {}
     alone = query.image is not None and not query.text and not query.not_text
     if alone and query.image is not None:
         own = _shrunk(runtime.open_query(query.image, side), side)
-        regions.append(("query", _occlusion(runtime, target, own, held, metric)))
-        classes |= _seen_in(runtime, target, query=own, hit=picture)
+        regions.append(("query", _occlusion(runtime, view, own, held, metric)))
+        classes |= _seen_in(runtime, view, query=own, hit=picture)
     elif query.text and query.image is None:
-        classes |= _carried_by(runtime, target, picture, query.text)
-    regions.append(("hit", _occlusion(runtime, target, picture, asked, metric)))
+        classes |= _carried_by(runtime, view, picture, query.text)
+    regions.append(("hit", _occlusion(runtime, view, picture, asked, metric)))
     method = f"occlusion: how far the score falls when one of {GRID} x {GRID} cells is covered with the mean colour"
-    return _explanation(target, id_, query, space, metric, metric.value(asked, held), method, regions, classes)
+    return _explanation(view, id_, query, space, metric, metric.value(asked, held), method, regions, classes)
 
 
 def _explanation(
-    target: Library,
+    view: View,
     id_: str,
     query: Query,
     space: Space,
@@ -154,17 +158,14 @@ def _explanation(
     classes: dict[str, list[ClassShare]] | None = None,
 ) -> Explanation:
     found = [Regions(side, [[round(float(cell), 6) for cell in row] for row in cells]) for side, cells in regions]
-    return Explanation(
-        target.card.name, id_, query.described(), space, metric.name, value, method, found, classes or {}
-    )
+    return Explanation(view.card.name, id_, query.described(), space, metric.name, value, method, found, classes or {})
 
 
 def overlays(runtime: Runtime, query: Query, explanation: Explanation) -> dict[Side, Image.Image]:
     """The pictures with what speaks for the match in warm and what speaks against it in cold colours."""
-    target = runtime.library(explanation.library)
     drawn: dict[Side, Image.Image] = {}
     for regions in explanation.regions:
-        source = target.entry(explanation.id) if regions.side == "hit" else query.image
+        source = runtime.entry(explanation.id, explanation.library) if regions.side == "hit" else query.image
         if source is not None:
             picture = runtime.open_query(source, _SHOWN)
             picture.thumbnail((_SHOWN, _SHOWN))
@@ -183,11 +184,9 @@ def overlay(picture: Image.Image, cells: Grid) -> Image.Image:
     return Image.fromarray((grey * (1 - weight) + colour * weight).round().astype(np.uint8))
 
 
-def _occlusion(
-    runtime: Runtime, target: Library, picture: Image.Image, other: NDArray[np.float32], metric: Metric
-) -> Grid:
+def _occlusion(runtime: Runtime, view: View, picture: Image.Image, other: NDArray[np.float32], metric: Metric) -> Grid:
     """How far the score to `other` falls for each covered cell, (GRID, GRID)."""
-    rows = runtime.encode_images(target, [picture, *covered(picture, GRID)])
+    rows = runtime.encode_images(view, [picture, *covered(picture, GRID)])
     scores = metric.score(metric.values(other, rows))
     falls: Grid = scores[0] - scores[1:]
     return falls.reshape(GRID, GRID)
@@ -232,9 +231,9 @@ def _pixel_parts(metric: Metric, a: NDArray[np.uint8], b: NDArray[np.uint8]) -> 
     return value, cells if metric.higher_is_better else cells.mean() - cells
 
 
-def _seen_in(runtime: Runtime, target: Library, *, query: Image.Image, hit: Image.Image) -> dict[str, list[ClassShare]]:
+def _seen_in(runtime: Runtime, view: View, *, query: Image.Image, hit: Image.Image) -> dict[str, list[ClassShare]]:
     """What the encoder takes the two pictures for, if it knows classes."""
-    encoder = runtime.encoder(target.card.encoder)
+    encoder = runtime.encoder(view.card.encoder)
     if not isinstance(encoder, NamesClasses):
         return {}
     return {
@@ -245,9 +244,9 @@ def _seen_in(runtime: Runtime, target: Library, *, query: Image.Image, hit: Imag
     }
 
 
-def _carried_by(runtime: Runtime, target: Library, hit: Image.Image, text: str) -> dict[str, list[ClassShare]]:
+def _carried_by(runtime: Runtime, view: View, hit: Image.Image, text: str) -> dict[str, list[ClassShare]]:
     """The classes that carried a text's hit, if the encoder works through classes."""
-    encoder = runtime.encoder(target.card.encoder)
+    encoder = runtime.encoder(view.card.encoder)
     if not isinstance(encoder, NamesClasses):
         return {}
     return {"text": [ClassShare(name, round(share, 4)) for name, share in encoder.why_text(encoder.prepare(hit), text)]}

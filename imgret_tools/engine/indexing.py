@@ -1,70 +1,82 @@
-"""Bring a library up to date with a folder: scan, compare, decode, encode, store, all overlapped.
+"""Bring a library up to date with a folder: walk, compare, decode, encode, store, all overlapped.
 
-    unchanged file (same size and time)    one stat
-    renamed or copied file                 one hash; its row is taken over
-    new or changed file                    one hash, one decode, one encode
-    vanished file                          leaves the library
+    unchanged file (same size and times)   one stat
+    renamed, moved or copied file          one read; its row is taken over
+    new or changed file                    one read, one decode, one encode
+    vanished file                          leaves the library; what is away (a drive, a mount point, a whole folder) stays
     failed file                            reported with its reason, tried again next time
 
-Threads hash and decode ahead of the encoder, a further one stores behind it; no more than a few batches are in memory. Every
-batch stored stays stored: a run that is cancelled or killed is completed by the next one.
+Threads read and decode ahead of the encoder, a further one feeds Chroma behind it; no more than a few batches are in memory.
+Every batch is one commit and stays: a run that is cancelled or killed is completed by the next one.
 """
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imgret_tools.encoders.protocol import Encoder
-from imgret_tools.errors import BadInput, ImageError
-from imgret_tools.library.library import Library, Writer
-from imgret_tools.pictures.find import FoundImage, Scan, content_hash, find_images
+from imgret_tools.errors import BadInput, ImageError, IndexUnavailable, NotFound, own_words
+from imgret_tools.library import doctor
+from imgret_tools.library.filters import BETWEEN_WORDS
+from imgret_tools.library.library import Library, require
+from imgret_tools.library.survey import DISPLACED, SeenFile, Survey
+from imgret_tools.library.writer import Picture, Writer
+from imgret_tools.pictures.find import FoundImage, Scan, Skipped, walk
 from imgret_tools.pictures.open import open_picture
 from imgret_tools.pictures.pixels import resize_pixels
 from imgret_tools.pictures.thumbnails import ThumbnailCache
-from imgret_tools.records import Entry, Failure, IndexReport, Progress
+from imgret_tools.records import Entry, Failure, IndexReport, Progress, quoted
 
 BATCH = 32
 _DECODERS = max(2, min(8, os.cpu_count() or 2))
 _LOOK_AHEAD = 2 * BATCH
+_WALK_BLOCK = 1000
+_IN_MEMORY = 64 << 20
+"""Files up to this many bytes are read once, for hash and decoder together; larger ones twice."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class _File:
-    """A file to go into the library under `id`; `known` is what the library holds of that path."""
+class Target:
+    """Where a file's picture goes: under `id`; `known` is the entry it replaces."""
 
-    image: FoundImage
+    file: SeenFile
     id: str
-    label: str
     known: Entry | None
 
 
-@dataclass(slots=True)
-class _Job:
-    """A content to decode: for its row and all files that hold it, or (no files) for its pixel row alone."""
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What was made of a file's content: its hash, and what the library lacked of it."""
 
     sha256: str
-    files: list[_File]
-    decoded: Future[_Decoded]
+    facts: Entry | None = None
+    prepared: NDArray[np.float32] | None = None
+    pixels: NDArray[np.uint8] | None = None
+    failure: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Decoded:
-    """What is kept of an opened picture; `facts` lacks only what differs from file to file."""
+@dataclass(slots=True)
+class _Waiting:
+    """A file that is being read, or a content that is being decoded for all of `targets`."""
 
-    facts: Entry
-    prepared: NDArray[np.float32] | None
-    pixels: NDArray[np.uint8] | None
+    file: SeenFile
+    content: Future[Content] | None
+    targets: list[Target] = field(default_factory=list)
 
 
 def index_folder(
@@ -72,45 +84,55 @@ def index_folder(
     encoder: Encoder,
     folder: Path,
     *,
-    scan: Scan | None = None,
     thumbnails: ThumbnailCache | None = None,
     pixel_size: int | None = None,
     max_megapixels: int = 200,
+    leave_out: Sequence[Path] = (),
+    exclude: Sequence[str] | None = None,
     dry_run: bool = False,
     progress: Callable[[Progress], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> IndexReport:
-    """Make `library` hold exactly the pictures under `folder` (and those of its other folders).
+    """Make `library` hold the pictures under `folder` (and those of its other folders).
 
     Args:
         library: where to put them; made by this encoder.
         encoder: makes the rows.
         folder: searched with its sub-folders; the name of a picture's sub-folder is its label.
-        scan: what `find_images` found there, if that has been asked already.
         thumbnails: filled while the pictures are open anyway.
         pixel_size: side of the pixel rows; another size than before makes those anew, and nothing else.
         max_megapixels: larger pictures are failures.
+        leave_out: folders to pass over, such as our own data folder.
+        exclude: patterns of files to leave out, in the syntax of .gitignore; None takes those of the last run, which the
+            library remembers.
         dry_run: only tell what would be done.
         progress: called from this thread, at most about ten times a second.
         cancelled: asked between pictures; what was done by then is kept.
 
     Raises:
         NotFound, BadInput: no such folder, or no picture in it and none of it in the library.
-        LibraryLocked, LibraryMismatch: the library cannot be written to with this encoder.
+        LibraryLocked, LibraryMismatch, StorageError: the library cannot be written to with this encoder.
     """
     started = time.perf_counter()
-    library.require(encoder=encoder.name, fingerprint=encoder.fingerprint)
     folder = folder.resolve()
-    scan = scan or find_images(folder)
-    scanned = time.perf_counter() - started
-    if not scan.images and not any(_is_under(str(path), folder) for path in library.snapshot.columns["path"]):
-        raise BadInput(no_pictures(folder, scan))
-    with library.writing(folder=None if dry_run else str(folder), pixel_size=None if dry_run else pixel_size) as writer:
+    with library.writing() as writer:
+        require(writer.card, encoder=encoder.name, fingerprint=encoder.fingerprint)
+        known = writer.card.exclude.splitlines()
+        exclude = known if exclude is None else list(exclude)
         run = _Run(writer, encoder, folder, thumbnails=thumbnails, max_megapixels=max_megapixels, dry_run=dry_run)
-        run.go(scan, progress or (lambda _: None), cancelled or (lambda: False))
+        run.look(leave_out, exclude)
+        if not dry_run:
+            writer.set_pixel_size(pixel_size or writer.card.pixel_size)
+            if exclude != known:
+                writer.set_texts(exclude="\n".join(exclude))
+        run.go(progress or (lambda _: None), cancelled or (lambda: False))
+        if writer.index_left_open and writer.index_open:
+            with suppress(IndexUnavailable):  # another thread is asking it: the next run looks again
+                doctor.heal_index(library, writer)
+        card = writer.card
     seconds = time.perf_counter() - started
     return IndexReport(
-        library=library.card.name,
+        library=card.name,
         folder=str(folder),
         encoder=encoder.name,
         added=run.added,
@@ -120,26 +142,34 @@ def index_folder(
         failed=sorted(run.failed, key=lambda failure: failure.path),
         seconds=round(seconds, 3),
         images_per_second=round(run.encoded / seconds, 2),
-        stages={"scan": round(scanned, 3)} | {stage: round(spent, 3) for stage, spent in run.stages.items()},
+        stages={stage: round(spent, 3) for stage, spent in run.stages.items()},
         renamed=run.renamed,
-        skipped=scan.skipped,
-        total=len(library),
+        away=run.away,
+        skipped=run.skipped.unexpected(),
+        skipped_kinds=dict(run.skipped.counts.most_common()),
+        remarks=sorted(run.remarks, key=lambda remark: remark.path),
+        total=card.images,
         cancelled=run.cancelled,
         dry_run=dry_run,
-        notice=library.card.notice,
+        notice=" ".join(filter(None, (card.notice, *run.notices))),
     )
 
 
 def no_pictures(folder: Path, scan: Scan) -> str:
-    """What to tell of a folder without a picture."""
-    found = f"{scan.others} other files" if scan.others else "no files"
-    if scan.skipped:
-        found += f" and {len(scan.skipped)} that were skipped, {scan.skipped[0]} first"
+    """What to say of a folder without a picture."""
+    return _nothing_in(folder, scan.skipped, scan.others)
+
+
+def _nothing_in(folder: Path, skipped: Sequence[Failure], others: int) -> str:
+    found = f"{others} other files" if others else "no files"
+    if skipped:
+        found += f" and {len(skipped)} that were skipped, {skipped[0]} first"
     return f"Folder {folder} holds no picture to index ({found}); JPEG, PNG, WebP, HEIC and others are taken, sub-folders too."
 
 
-def _is_under(path: str, folder: Path) -> bool:
-    return path.startswith(f"{folder}{os.sep}") or str(folder) == os.sep
+def is_under(path: str, folder: str | Path) -> bool:
+    """Whether `path` lies below `folder`."""
+    return path.startswith(str(folder).rstrip(os.sep) + os.sep)
 
 
 class _Run:
@@ -147,6 +177,7 @@ class _Run:
 
     Attributes:
         stages: seconds spent in each stage, summed over its threads.
+        notices: what the report has to say beside its figures.
     """
 
     def __init__(
@@ -159,229 +190,386 @@ class _Run:
         max_megapixels: int,
         dry_run: bool,
     ) -> None:
-        self.added = self.updated = self.renamed = self.unchanged = self.removed = self.encoded = 0
+        self.added = self.updated = self.renamed = self.unchanged = self.removed = self.away = self.encoded = 0
         self.failed: list[Failure] = []
-        self.stages = dict.fromkeys(("hash", "decode", "encode", "store"), 0.0)
+        self.skipped = Skipped()
+        self.remarks: list[Failure] = []
+        self.notices: list[str] = []
+        self.stages = dict.fromkeys(("scan", "hash", "decode", "encode", "store"), 0.0)
         self.cancelled = False
         self._writer, self._encoder, self._folder = writer, encoder, folder
         self._thumbnails, self._max_megapixels, self._dry_run = thumbnails, max_megapixels, dry_run
-        self._by_path = {entry.path: entry for entry in writer.old.entries()}
-        self._by_sha: dict[str, list[Entry]] = {}
-        for entry in self._by_path.values():
-            self._by_sha.setdefault(entry.sha256, []).append(entry)
-        self._ids = set(writer.old.ids)
-        self._jobs: dict[str, _Job] = {}
-        self._waiting: deque[_Job] = deque()
-        self._batch: list[tuple[_Job, _Decoded]] = []
-        self._copies: list[tuple[Entry, str]] = []
-        self._moved: set[str] = set()
-        self._described: list[Entry] = []
-        self._storing: Future[None] | None = None
+        # Of roots that lie in each other the outermost one gives the labels: a file has one, whatever covers it.
+        roots = {*writer.card.folders, str(folder)}
+        self._roots = sorted(root for root in roots if not any(is_under(root, other) for other in roots))
+        self._root = next(root for root in self._roots if root == str(folder) or is_under(str(folder), root))
+        self._survey: Survey = writer.survey(folder)
+        self._new_ids: set[str] = set()
+        self._moves: list[tuple[Entry, int | None]] = []
+        self._moved: dict[str, str] = {}
+        self._copies: list[Picture] = []
+        self._decoding: dict[str, _Waiting] = {}
+        self._reading: deque[_Waiting] = deque()
+        self._batch: list[tuple[_Waiting, Content]] = []
+        self._broken: set[str] = set()
+        self._replaced: set[str] = set()
+        self._feeding: Future[None] | None = None
+        self._claims, self._claimed = threading.Lock(), set[str]()
+        self._clock_lock = threading.Lock()
 
-    def go(self, scan: Scan, progress: Callable[[Progress], None], stop: Callable[[], bool]) -> None:
-        """Bring the library up to date with `scan`."""
-        found = {str(image.path) for image in scan.images}
-        unread = [Path(failure.path) for failure in scan.skipped]
-        # What cannot be read today is not gone: a drive that is not mounted, a folder without permission.
-        self._vanished = {
-            path
-            for path in self._by_path
-            if path not in found
-            and _is_under(path, self._folder)
-            and not any(_is_under(path, other) for other in unread)
-        }
-        total, begun, shown = len(scan.images), time.perf_counter(), 0.0
+    # Walking
 
-        def show(settled: int, current: str) -> None:
+    def look(self, leave_out: Sequence[Path], exclude: Sequence[str]) -> None:
+        """Walk the folder and compare it with the catalogue.
+
+        Raises:
+            NotFound, BadInput: there is no such folder, or nothing in it and nothing known of it.
+        """
+        survey, skipped = self._survey, self.skipped
+        with self._clock("scan"):
+            block: list[tuple[str, int, int, int]] = []
+            try:
+                for found in walk(self._folder, leave_out=leave_out, exclude=exclude):
+                    if isinstance(found, FoundImage):
+                        block.append((str(found.path), found.bytes, found.mtime, found.ctime))
+                        if len(block) == _WALK_BLOCK:
+                            survey.add(block)
+                            block.clear()
+                    else:
+                        skipped.add(found)
+            except NotFound:
+                if not survey.known:
+                    raise
+            survey.add(block)
+            survey.compare(skipped.unread)
+        if not survey.files and not survey.known:
+            raise BadInput(_nothing_in(self._folder, skipped.unexpected(), skipped.others()))
+        self.unchanged = survey.count("same")
+
+    # The pipeline
+
+    def go(self, progress: Callable[[Progress], None], stop: Callable[[], bool]) -> None:
+        """Bring the library up to date."""
+        survey = self._survey
+        total, begun, shown = survey.files, time.perf_counter(), 0.0
+        settled = self.unchanged
+
+        def show(current: str = "", *, last: bool = False) -> None:
             nonlocal shown
             now = time.perf_counter()
-            if now - shown > 0.1 or settled == total:
+            if last or now - shown > 0.1:
                 shown = now
-                done = max(settled - len(self._waiting) - len(self._batch), 0)
-                rate = done / max(now - begun, 1e-9)
-                progress(
-                    Progress("index", done, total, round(rate, 1), (total - done) / rate if done else None, current)
-                )
+                done = total if last else max(min(settled, total) - len(self._reading) - len(self._batch), 0)
+                fresh = max(done - self.unchanged, 0)
+                rate = fresh / max(now - begun, 1e-9)
+                left = (total - done) / rate if fresh else None
+                progress(Progress("index", done, total, round(done / max(now - begun, 1e-9), 1), left, current))
 
-        with ThreadPoolExecutor(_DECODERS) as self._decoders, ThreadPoolExecutor(1) as self._storer:
-            for number, (image, sha256) in enumerate(self._hashed(scan.images), 1):
-                if stop():
-                    break
-                self._settle(image, sha256)
-                self._take_decoded(_LOOK_AHEAD)
-                show(number, image.path.name)
-            while self._waiting and not stop():
-                self._take_decoded(len(self._waiting) - 1)
-                show(total, "")
+        changed = survey.count("changed")
+        with ThreadPoolExecutor(_DECODERS) as self._decoders, ThreadPoolExecutor(1) as self._feeder:
+            if not self._dry_run and (reason := self._writer.open_index("indexing")):
+                self.notices.append(f"{reason} What is new waits for it; exact search has all.")
+            if changed:
+                # A changed file may hold what another one held: all their contents are known before any is judged.
+                self._read_changed(stop)
+            # New files first: where a known content has moved to one of them, its old place is free for another.
+            for state in ("new", "changed"):
+                for page in survey.pages(state):
+                    for file in page:
+                        if stop():
+                            break
+                        if state == "changed" and file.sha256 is not None:
+                            self._settle(file, Content(file.sha256))
+                        elif state == "new":
+                            self._reading.append(_Waiting(file, self._decoders.submit(self._read, file)))
+                        settled += 1
+                        self._take_read(_LOOK_AHEAD, stop)
+                        show(Path(file.path).name)
+                if changed:
+                    self._take_read(0, stop)
+            while self._reading and not stop():
+                self._take_read(len(self._reading) - 1, stop)
+                show()
             self.cancelled = stop()
-            for job in self._waiting:
-                job.decoded.cancel()
-            self._waiting.clear()
+            for waiting in self._reading:
+                if waiting.content is not None:
+                    waiting.content.cancel()
+            self._reading.clear()
             self._flush()
-            self._flush_copies()
-        self._finish()
-        show(total, "")
+            if not self.cancelled:
+                self._make_pixels(stop)
+            self._finish()
+        show(last=not self.cancelled)
 
-    def _hashed(self, images: Iterable[FoundImage]) -> Iterator[tuple[FoundImage, str]]:
-        """Each file with its content hash, in order and hashed ahead; size and time unchanged means the known hash holds."""
-        ahead: deque[tuple[FoundImage, str | Future[str]]] = deque()
-        for image in images:
-            known = self._by_path.get(str(image.path))
-            same = known is not None and (known.bytes, known.mtime) == (image.bytes, image.mtime)
-            ahead.append((image, known.sha256 if known and same else self._decoders.submit(self._hash, image.path)))
-            if len(ahead) > BATCH:
-                yield from self._hash_of(*ahead.popleft())
-        while ahead:
-            yield from self._hash_of(*ahead.popleft())
+    def _read_changed(self, stop: Callable[[], bool]) -> None:
+        for page in self._survey.pages("changed"):
+            if stop():
+                return
+            for file, content in zip(page, self._decoders.map(self._hash_of, page), strict=True):
+                if isinstance(content, str):
+                    self._survey.note_content(file.number, content)
+                else:
+                    self.failed.append(content)
 
-    def _hash_of(self, image: FoundImage, sha256: str | Future[str]) -> Iterator[tuple[FoundImage, str]]:
-        path = str(image.path)
-        try:
-            path.encode()
-            yield image, sha256 if isinstance(sha256, str) else sha256.result()
-        except UnicodeEncodeError:
-            self.failed.append(Failure(path.encode("utf-8", "replace").decode(), "its name is not UTF-8; rename it"))
-        except OSError as error:
-            self.failed.append(Failure(path, f"cannot be read ({error.strerror or error})"))
-
-    def _settle(self, image: FoundImage, sha256: str) -> None:
-        """Decide what a file is: unchanged, renamed, a copy of something known, or a content to decode."""
-        path, label = str(image.path), self._label(image.path)
-        known = self._by_path.get(path)
-        if known is not None and known.sha256 == sha256:
-            self.unchanged += 1
-            self._describe(known, image, label)
-            if sha256 not in self._writer.pixels and sha256 not in self._jobs:
-                self._decode(sha256, image, [])
-            return
-        twins = self._by_sha.get(sha256, [])
-        moved = next((twin for twin in twins if twin.id not in self._moved and self._is_gone(twin)), None)
-        if known is None and moved is not None:
-            self._moved.add(moved.id)
-            self.renamed += 1
-            self._describe(moved, image, label)
-            return
-        file = _File(image, known.id if known else self._new_id(sha256), label, known)
-        job = self._jobs.get(sha256)
-        if job is not None and job.files:
-            job.files.append(file)
-        elif twins:
-            self._copies.append((self._entry(twins[0], file), twins[0].id))
-            self._count(file)
-            if len(self._copies) == _LOOK_AHEAD:
-                self._flush_copies()
-        else:
-            self._decode(sha256, image, [file])
-
-    def _decode(self, sha256: str, image: FoundImage, files: list[_File]) -> None:
-        if self._dry_run:
-            for file in files:
-                self._count(file)
-            return
-        job = _Job(sha256, files, self._decoders.submit(self._open, sha256, image, bool(files)))
-        self._jobs[sha256] = job
-        self._waiting.append(job)
-
-    def _take_decoded(self, down_to: int) -> None:
-        """Collect pictures in order until `down_to` are waiting, and encode each full batch."""
-        while len(self._waiting) > down_to:
-            job = self._waiting.popleft()
-            try:
-                self._batch.append((job, job.decoded.result()))
-            except ImageError as error:
-                del self._jobs[job.sha256]
-                for file in job.files:
-                    self.failed.append(Failure(str(file.image.path), str(error)))
-                    if file.known is not None:  # its row shows a picture that is no longer in the file
-                        self._vanished.add(file.known.path)
-            if len(self._batch) == BATCH:
-                self._flush()
-
-    def _flush(self) -> None:
-        """Encode the batch, and store it while the next one is decoded and encoded."""
-        batch, self._batch = self._batch, []
-        wanted = [(job, decoded) for job, decoded in batch if job.files]
-        with self._clock("encode"):
-            rows = self._encoder.encode_images(
-                [decoded.prepared for _, decoded in wanted if decoded.prepared is not None]
-            )
-        self.encoded += len(rows)
-        entries: list[Entry] = []
-        numbers: list[int] = []
-        for number, (job, decoded) in enumerate(wanted):
-            for file in job.files:
-                entries.append(self._entry(decoded.facts, file))
-                numbers.append(number)
-                self._count(file)
-            self._by_sha.setdefault(job.sha256, []).append(entries[-1])
-        for job, _ in batch:
-            del self._jobs[job.sha256]
-        pixels = {job.sha256: decoded.pixels for job, decoded in batch if decoded.pixels is not None}
-        self._stored()
-        self._storing = self._storer.submit(self._store, entries, rows[numbers], pixels)
-
-    def _flush_copies(self) -> None:
-        self._stored()
-        copies, self._copies = self._copies, []
-        if copies and not self._dry_run:
-            self._store([entry for entry, _ in copies], self._writer.rows([twin for _, twin in copies]), {})
-
-    def _store(self, entries: list[Entry], rows: NDArray[np.float32], pixels: dict[str, NDArray[np.uint8]]) -> None:
-        with self._clock("store"):
-            self._writer.store_pixels(list(pixels), list(pixels.values()))
-            self._writer.store(entries, rows)
-
-    def _stored(self) -> None:
-        """Wait for the batch that is being stored."""
-        if self._storing is not None:
-            self._storing.result()
-
-    def _finish(self) -> None:
-        gone = set() if self.cancelled else {self._by_path[path].id for path in self._vanished} - self._moved
-        self.removed = len(gone)
-        if not self._dry_run:
-            with self._clock("store"):
-                self._writer.describe(self._described)
-                self._writer.remove(gone)
-            self._forget_thumbnails(gone)
-
-    def _forget_thumbnails(self, gone: set[str]) -> None:
-        if self._thumbnails is not None:
-            for twins in self._by_sha.values():
-                if all(twin.id in gone for twin in twins):
-                    self._thumbnails.remove(twins[0].sha256)
-
-    def _hash(self, path: Path) -> str:
+    def _hash_of(self, file: SeenFile) -> str | Failure:
         with self._clock("hash"):
-            return content_hash(path)
+            try:
+                with Path(file.path).open("rb") as opened:
+                    return hashlib.file_digest(opened, "sha256").hexdigest()
+            except OSError as error:
+                return Failure(file.path, f"cannot be read ({own_words(error)})")
 
-    def _open(self, sha256: str, image: FoundImage, encode: bool) -> _Decoded:
+    def _read(self, file: SeenFile) -> Content:
+        """Read, hash and, unless the library knows the content, decode a file; runs in a decoding thread."""
+        path = Path(file.path)
+        source: Path | bytes = path
+        with self._clock("hash"):
+            try:
+                if file.bytes <= _IN_MEMORY:
+                    source = path.read_bytes()
+                    sha256 = hashlib.sha256(source).hexdigest()
+                else:
+                    with path.open("rb") as opened:
+                        sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
+            except OSError as error:
+                return Content("", failure=f"cannot be read ({own_words(error)})")
+        with self._claims:
+            if self._dry_run or sha256 in self._claimed or self._writer.holds_content(sha256):
+                return Content(sha256)
+            self._claimed.add(sha256)
+        return self._decode(file, sha256, source)
+
+    def _decode(self, file: SeenFile, sha256: str, source: Path | bytes, *, encode: bool = True) -> Content:
         with self._clock("decode"):
-            size = self._writer.pixels.size
-            at_least = max(self._encoder.side, size)
-            picture = open_picture(image.path, at_least=at_least, max_megapixels=self._max_megapixels)
-            if self._thumbnails is not None and encode:
-                self._thumbnails.put(sha256, "", picture.image)
+            size = self._writer.card.pixel_size
+            try:
+                picture = open_picture(
+                    source, at_least=max(self._encoder.side, size), max_megapixels=self._max_megapixels
+                )
+                if self._thumbnails is not None and encode:
+                    self._thumbnails.put(sha256, "", picture.image)
+            except ImageError as error:
+                return Content(sha256, failure=str(error))
+            except OSError as error:  # the thumbnail could not be written: the picture is none the worse
+                _log.warning("no thumbnail of %s: %s", file.path, error)
             facts = Entry(
                 id="",
                 path="",
-                folder=str(self._folder),
+                folder="",
                 label="",
                 width=picture.width,
                 height=picture.height,
-                bytes=image.bytes,
-                mtime=image.mtime,
+                bytes=file.bytes,
+                mtime=file.mtime,
                 sha256=sha256,
                 taken=picture.taken,
                 camera=picture.camera,
                 latitude=picture.latitude,
                 longitude=picture.longitude,
+                rating=picture.rating,
+                keywords=BETWEEN_WORDS.join(picture.keywords) or None,
+                caption=picture.caption,
             )
-            return _Decoded(
+            if picture.remark:
+                with self._clock_lock:
+                    self.remarks.append(Failure(file.path, picture.remark))
+            return Content(
+                sha256,
                 facts,
                 self._encoder.prepare(picture.image) if encode else None,
-                None if sha256 in self._writer.pixels else resize_pixels(picture.image, size),
+                resize_pixels(picture.image, size),
             )
+
+    def _take_read(self, down_to: int, stop: Callable[[], bool]) -> None:
+        """Collect what was read, in order, until `down_to` are waiting, and encode each full batch."""
+        while len(self._reading) > down_to and not stop():
+            waiting = self._reading.popleft()
+            assert waiting.content is not None
+            content = waiting.content.result()
+            if content.failure:
+                self._decoding.pop(content.sha256, None)
+                self._claimed.discard(content.sha256)
+                self._fail(waiting, content.failure)
+            elif waiting.targets:
+                self._batch.append((waiting, content))
+            else:
+                self._settle(waiting.file, content)
+            if len(self._batch) == BATCH:
+                self._flush()
+
+    def _settle(self, file: SeenFile, content: Content) -> None:
+        """Decide what a file is: unchanged, moved, a copy of something known, or a content to encode."""
+        survey, sha256 = self._survey, content.sha256
+        known = survey.at(file.path)
+        if known is not None and (known.id in self._moved or survey.is_lost(known.id)):
+            known = None
+        if known is not None and known.sha256 == sha256:
+            self.unchanged += 1
+            self._moves.append((self._entry(known, Target(file, known.id, known)), file.ctime))
+            return
+        twins = survey.twins(sha256)
+        moved = next((twin for twin in twins if twin.id not in self._moved and self._has_left(twin)), None)
+        if moved is not None:
+            if known is not None:
+                survey.lose(known.id)  # its place is taken; it may yet be found elsewhere
+            survey.find_again(moved.id)
+            self._moved[moved.id] = file.path
+            self.renamed += 1
+            self._moves.append((self._entry(moved, Target(file, moved.id, moved)), file.ctime))
+            return
+        target = Target(file, known.id if known else self._new_id(sha256), known)
+        if known is not None:
+            self._replaced.add(known.sha256)
+        if self._dry_run:
+            self._count(target)
+        elif (decoding := self._decoding.get(sha256)) is not None:
+            decoding.targets.append(target)
+        elif twins:
+            self._count(target)
+            self._copies.append(Picture(self._entry(twins[0], target), twins[0].id, twins[0].id, file.ctime))
+        elif content.facts is not None:
+            self._decoding[sha256] = waiting = _Waiting(file, None, [target])
+            self._batch.append((waiting, content))
+        else:  # its content was only hashed, or known when it was read
+            opened = self._decoders.submit(self._decode, file, sha256, Path(file.path))
+            self._decoding[sha256] = waiting = _Waiting(file, opened, [target])
+            self._reading.append(waiting)
+        if len(self._moves) + len(self._copies) >= _LOOK_AHEAD:
+            self._store([])
+
+    def _has_left(self, entry: Entry) -> bool:
+        """Whether the content of an entry is no longer in its file."""
+        if self._survey.is_lost(entry.id):
+            return True
+        if is_under(entry.path, self._folder):
+            return self._survey.content_left(entry)
+        return not Path(entry.path).exists()
+
+    def _fail(self, waiting: _Waiting, reason: str) -> None:
+        """Report a content that cannot be decoded, for all its files."""
+        for target in waiting.targets or [Target(waiting.file, "", self._survey.at(waiting.file.path))]:
+            self.failed.append(Failure(target.file.path, reason))
+            if target.known is not None:  # its row shows a picture that is no longer in the file
+                self._broken.add(target.known.id)
+
+    def _flush(self) -> None:
+        """Encode the batch and store it; Chroma is fed behind it."""
+        batch, self._batch = self._batch, []
+        if not batch:
+            self._store([])
+            return
+        with self._clock("encode"):
+            rows = self._encoder.encode_images(
+                [content.prepared for _, content in batch if content.prepared is not None]
+            )
+        self.encoded += len(rows)
+        pictures: list[Picture] = []
+        for (waiting, content), row in zip(batch, rows, strict=True):
+            assert content.facts is not None
+            first = ""
+            for target in waiting.targets:
+                entry = self._entry(content.facts, target, labelled=self._survey.label_by_hand(content.sha256))
+                pictures.append(Picture(entry, row, first or content.pixels, target.file.ctime))
+                first = first or entry.id
+                self._count(target)
+            del self._decoding[content.sha256]
+            self._claimed.discard(content.sha256)
+        self._store(pictures)
+
+    def _store(self, pictures: list[Picture]) -> None:
+        """One commit of what was encoded, moved and copied since the last one."""
+        moves, self._moves = self._moves, []
+        copies, self._copies = self._copies, []
+        if self._dry_run:
+            return
+        with self._clock("store"):
+            self._writer.store([*copies, *pictures], moved=moves)
+        self._feed_chroma()
+
+    def _feed_chroma(self, *, last: bool = False) -> None:
+        """Let Chroma catch up in a thread of its own; with `last`, wait until it has."""
+        if self._dry_run or not self._writer.index_open:
+            return
+        if self._feeding is not None and (last or self._feeding.done()):
+            feeding, self._feeding = self._feeding, None
+            self._notice_of(feeding)
+        if self._feeding is None:
+            self._feeding = self._feeder.submit(self._feed)
+        if last:
+            self._notice_of(self._feeding)
+
+    def _feed(self) -> None:
+        with self._clock("store"):
+            self._writer.feed()
+
+    def _notice_of(self, feeding: Future[None]) -> None:
+        try:
+            feeding.result()
+        except IndexUnavailable as error:
+            self._writer.close_index()
+            self.notices.append(f"{error} What it has not taken yet waits for the next run; exact search has all.")
+
+    # After the pipeline
+
+    def _make_pixels(self, stop: Callable[[], bool]) -> None:
+        """Pixel rows for unchanged pictures that have none at this size."""
+        if self._dry_run:
+            return
+        for page in self._survey.without_pixels():
+            if stop():
+                return
+            contents = {entry.sha256: entry for entry in page}
+            decoded = self._decoders.map(self._pixels_of, contents.values())
+            with self._clock("store"):
+                self._writer.store_pixels(
+                    [(sha256, row) for sha256, row in zip(contents, decoded, strict=True) if row is not None]
+                )
+
+    def _pixels_of(self, entry: Entry) -> NDArray[np.uint8] | None:
+        file = SeenFile(0, entry.path, entry.bytes, entry.mtime, 0, entry.sha256)
+        return self._decode(file, entry.sha256, Path(entry.path), encode=False).pixels
+
+    def _finish(self) -> None:
+        """Take out what vanished, mark what is away, and leave the catalogue tidy."""
+        writer, survey = self._writer, self._survey
+        absent = _Absent(self._folder, everything=not survey.files)
+        gone = set(self._broken)
+        if not self.cancelled:
+            for page in survey.lost():
+                here = {entry.id: absent.is_away(entry) for entry in page if entry.id not in self._broken}
+                self.away += sum(here.values())
+                gone.update(id_ for id_, away in here.items() if not away)
+                if not self._dry_run:
+                    writer.mark_away([entry.id for entry in page if here.get(entry.id) and not entry.away], away=True)
+        self.removed = len(gone)
+        if self.away:
+            named = ", ".join(map(quoted, absent.folders[:3])) + (", ..." if len(absent.folders) > 3 else "")
+            self.notices.append(
+                f"{self.away} images are away: their drive or folder is not there ({named}). They stay in the library and "
+                "come back with it; `imgret forget FOLDER` takes them out."
+            )
+        if self._dry_run:
+            return
+        with self._clock("store"):
+            self._replaced.update(entry.sha256 for entry in map(writer.entry, gone) if entry is not None)
+            writer.remove(gone)
+            writer.mark_away([entry.id for entry in survey.came_back()], away=False)
+            for page in survey.of_other_roots(self._root):
+                writer.describe([self._relabelled(entry) for entry in page])
+            roots = [
+                root for root in self._roots if root == self._root or Path(root).exists() or survey.any_under(root)
+            ]
+            writer.set_folders(roots)
+            if self._thumbnails is not None:
+                for sha256 in self._replaced:
+                    if not writer.holds_content(sha256):
+                        self._thumbnails.remove(sha256)
+            self._feed_chroma(last=True)
+            if not self.cancelled:
+                writer.compact()
+            writer.sweep()
+
+    # Facts
 
     @contextmanager
     def _clock(self, stage: str) -> Iterator[None]:
@@ -392,45 +580,81 @@ class _Run:
             with self._clock_lock:
                 self.stages[stage] += time.perf_counter() - started
 
-    _clock_lock = threading.Lock()
-
-    def _describe(self, entry: Entry, image: FoundImage, label: str) -> None:
-        """Note the metadata of a picture whose content is known, where they changed."""
-        current = self._entry(entry, _File(image, entry.id, label, entry))
-        if current != entry:
-            self._described.append(current)
-
-    def _entry(self, facts: Entry, file: _File) -> Entry:
-        by_user = file.known is not None and file.known.label_by_user
+    def _entry(self, facts: Entry, target: Target, *, labelled: str | None = None) -> Entry:
+        """The entry of a content under a target: what the camera said of the one, where the other lies."""
+        known, path = target.known, Path(target.file.path)
+        by_user = known is not None and known.label_by_user
+        label = known.label if known is not None and by_user else labelled
         return replace(
             facts,
-            id=file.id,
-            path=str(file.image.path),
-            folder=str(self._folder),
-            label=file.known.label if file.known is not None and by_user else file.label,
-            bytes=file.image.bytes,
-            mtime=file.image.mtime,
-            label_by_user=by_user,
+            id=target.id,
+            path=str(path),
+            folder=self._root,
+            label=self._label(path) if label is None else label,
+            bytes=target.file.bytes,
+            mtime=target.file.mtime,
+            label_by_user=label is not None,
+            away=False,
         )
 
-    def _count(self, file: _File) -> None:
-        if file.known is None:
+    def _relabelled(self, entry: Entry) -> Entry:
+        label = entry.label if entry.label_by_user else self._label(Path(entry.path))
+        return replace(entry, folder=self._root, label=label)
+
+    def _count(self, target: Target) -> None:
+        if target.known is None:
             self.added += 1
         else:
             self.updated += 1
 
-    def _is_gone(self, entry: Entry) -> bool:
-        return entry.path in self._vanished or (
-            not _is_under(entry.path, self._folder) and not Path(entry.path).exists()
-        )
-
     def _new_id(self, sha256: str) -> str:
         id_, copy = sha256[:12], 1
-        while id_ in self._ids:
+        while id_ in self._new_ids or self._survey.has_id(id_):
             copy += 1
             id_ = f"{sha256[:12]}-{copy}"
-        self._ids.add(id_)
+        self._new_ids.add(id_)
         return id_
 
     def _label(self, path: Path) -> str:
-        return "" if path.parent == self._folder else path.parent.name
+        return label_of(path, self._root)
+
+
+def label_of(path: Path, root: str) -> str:
+    """The label that a picture has from its place: its sub-folder's name, none for one that lies in the root itself."""
+    return "" if str(path.parent) == root.rstrip(os.sep) or str(path.parent) == root else path.parent.name
+
+
+class _Absent:
+    """Tells a picture that is away from one that was taken out.
+
+    Away is what an unmounted drive leaves: no picture in the whole folder, or a mount point, that is a folder that is there
+    and empty. A file that is missing among others, or a folder missing from one that holds other things, was taken out.
+
+    Attributes:
+        folders: where the pictures were that are away.
+    """
+
+    def __init__(self, root: Path, *, everything: bool) -> None:
+        self._root, self._everything = root, everything
+        self._known: dict[Path, bool] = {}
+        self.folders: list[str] = []
+
+    def is_away(self, entry: Entry) -> bool:
+        """Whether the entry, whose file is not there, is away."""
+        if entry.path.startswith(DISPLACED):
+            return False
+        folder = self._root if self._everything else Path(entry.path).parent
+        away = self._everything or self._in_empty_folder(folder)
+        if away and str(folder) not in self.folders:
+            self.folders.append(str(folder))
+        return away
+
+    def _in_empty_folder(self, folder: Path) -> bool:
+        if folder not in self._known:
+            try:
+                self._known[folder] = not any(not item.name.startswith(".") for item in folder.iterdir())
+            except FileNotFoundError:
+                self._known[folder] = folder != self._root and self._in_empty_folder(folder.parent)
+            except OSError:  # it is there and cannot be read: nothing is known of what it holds
+                self._known[folder] = True
+        return self._known[folder]

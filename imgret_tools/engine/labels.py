@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from imgret_tools.engine.explain import NamesClasses
+from imgret_tools.engine.indexing import label_of
 from imgret_tools.engine.runtime import Runtime
-from imgret_tools.errors import ImgretError
+from imgret_tools.engine.search import nearest_rows
+from imgret_tools.errors import ImgretError, NotFound
+from imgret_tools.library.filters import parse_where
 from imgret_tools.records import Entry, Record
 
 _NEIGHBOURS = 10
@@ -32,10 +33,11 @@ def give_label(runtime: Runtime, id_: str, label: str, *, library: str = "defaul
         LibraryLocked: the library is being indexed.
     """
     target = runtime.library(library)
-    with target.writing() as writer:
-        entry = target.entry(id_)
-        parent = Path(entry.path).parent
-        of_folder = parent.name if parent != Path(entry.folder) else ""
+    with target.writing("labelling") as writer:
+        entry = writer.entry(id_)
+        if entry is None:
+            raise NotFound(f"Library {writer.card.name!r} has no image {id_!r}; ids come from search results.")
+        of_folder = label_of(Path(entry.path), entry.folder)
         changed = replace(entry, label=label or of_folder, label_by_user=bool(label))
         if changed != entry:
             writer.describe([changed])
@@ -51,19 +53,19 @@ def suggest_labels(runtime: Runtime, id_: str, *, library: str = "default", top:
     Raises:
         NotFound: no such library or picture.
     """
-    target = runtime.library(library)
-    entry, snapshot = target.entry(id_), target.snapshot
-    labels = snapshot.columns["label"]
-    cosines = np.asarray(snapshot.rows @ target.row(id_))
-    near = [number for number in np.argsort(-cosines, kind="stable") if labels[number] and snapshot.ids[number] != id_]
+    with runtime.view(library) as view:
+        entry, card = view.entry(id_), view.card
+        labelled = view.memo("labelled", lambda: view.matching(parse_where(["label!="])))
+        labelled = labelled[labelled != view.number(id_)]
+        near, cosines = nearest_rows(view, view.row(id_), "cosine", labelled, _NEIGHBOURS)
+        labels = view.column("label", near)
     votes: dict[str, float] = {}
-    for number in near[:_NEIGHBOURS]:
-        label = str(labels[number])
-        votes[label] = votes.get(label, 0.0) + max(0.0, float(cosines[number]))
+    for label, cosine in zip(map(str, labels), cosines, strict=True):
+        votes[label] = votes.get(label, 0.0) + max(0.0, float(cosine))
     total = sum(votes.values()) or 1.0
     ranked = sorted(votes.items(), key=lambda vote: -vote[1])
     suggestions = [Suggestion(label, round(vote / total, 4), "neighbours") for label, vote in ranked]
-    encoder = runtime.encoder(target.card.encoder)
+    encoder = runtime.encoder(card.encoder)
     if isinstance(encoder, NamesClasses):
         try:
             name, share = encoder.classify(encoder.prepare(runtime.open_query(entry, encoder.side)), top=1)[0]

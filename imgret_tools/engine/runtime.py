@@ -1,15 +1,17 @@
 """The runtime: the encoders in use and the open libraries. The only stateful object; everything else is called through it.
 
-One encoder of a name is loaded once and serves every library made with it; one `Library` object stands for each library. Searches
-run side by side (they read the snapshot), encoding is one call at a time.
+One encoder of a name is loaded once and serves every library made with it; whoever encodes waits for its turn at that
+encoder and at nothing else. A call takes one View of its library at its start and reads everything through it.
 """
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
@@ -20,13 +22,19 @@ from PIL import Image
 
 from imgret_tools.encoders import choose, make_encoder
 from imgret_tools.encoders.protocol import Encoder
-from imgret_tools.engine.indexing import index_folder, no_pictures
+from imgret_tools.engine.indexing import index_folder
 from imgret_tools.engine.query import Query
-from imgret_tools.errors import BadInput, ImageError, NotFound
-from imgret_tools.library.filters import Condition
-from imgret_tools.library.library import HnswSpace, Library, folder_name
-from imgret_tools.metrics import METRICS, RowStats, row_stats, top_k
-from imgret_tools.pictures.find import find_images
+from imgret_tools.engine.search import nearest_rows, ranked
+from imgret_tools.engine.turns import one_at_a_time
+from imgret_tools.errors import BadInput, ImageError, ImgretError, IndexUnavailable, NotFound
+from imgret_tools.library import doctor
+from imgret_tools.library.catalogue import Card
+from imgret_tools.library.chroma import HnswSpace
+from imgret_tools.library.filters import FIELDS, Condition, nothing_holds
+from imgret_tools.library.library import Library, folder_name, require
+from imgret_tools.library.view import View
+from imgret_tools.metrics import METRICS, RowStats, row_stats
+from imgret_tools.pictures.find import content_hash
 from imgret_tools.pictures.open import open_picture
 from imgret_tools.pictures.pixels import resize_pixels
 from imgret_tools.pictures.thumbnails import ThumbnailCache
@@ -36,6 +44,7 @@ from imgret_tools.records import (
     IndexReport,
     LibraryInfo,
     Measure,
+    Order,
     Progress,
     Scalar,
     SearchKind,
@@ -48,6 +57,10 @@ EXACT_UP_TO = 50_000
 """With `search="auto"`, larger libraries are searched by HNSW; below, an exact scan is as fast (measured: README)."""
 TEXT_WEIGHT = 2.0
 """How much a text counts beside a picture in a query of both: cosines of text and picture spread about half as wide."""
+_ROW_IS_NOT_ITS_PICTURE = 0.98
+"""Cosine below which a stored row and the one made of the file now are of two pictures: decoders of two versions differ less."""
+
+_log = logging.getLogger(__name__)
 
 
 class Runtime:
@@ -56,9 +69,9 @@ class Runtime:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._libraries: dict[str, Library] = {}
-        self._encoders: dict[str, tuple[Encoder, threading.Lock]] = {}
-        self._lock = threading.RLock()
-        self._pixel_stats: dict[Path, tuple[tuple[int, int], RowStats]] = {}
+        self._encoders: dict[str, Encoder] = {}
+        self._loading: dict[str, threading.Lock] = {}
+        self._lock = threading.Lock()
         self.thumbnails = ThumbnailCache(settings.data_dir / "thumbnails")
 
     @classmethod
@@ -77,10 +90,11 @@ class Runtime:
     def close(self) -> None:
         """Let go of the libraries and the encoders."""
         with self._lock:
-            for library in self._libraries.values():
-                library.close()
+            libraries = list(self._libraries.values())
             self._libraries.clear()
             self._encoders.clear()
+        for library in libraries:
+            library.close()
 
     # Libraries
 
@@ -89,12 +103,19 @@ class Runtime:
         return self.settings.data_dir / "libraries"
 
     def libraries(self) -> list[LibraryInfo]:
-        """All libraries of the data folder, by name."""
-        homes = [card.parent for card in self._homes.glob("*/library.json")]
-        return sorted((self._at(home).info() for home in homes), key=lambda info: info.name)
+        """All libraries of the data folder, by name; one that cannot be opened says why and hides none of the others."""
+        homes = sorted(home for home in self._homes.glob("*") if not home.name.startswith(".") and Library.exists(home))
+        return sorted((self._info(home) for home in homes), key=lambda info: info.name)
+
+    def _info(self, home: Path) -> LibraryInfo:
+        try:
+            return self._at(home).info()
+        except ImgretError as error:
+            _log.warning("library %s cannot be opened", home, exc_info=True)
+            return LibraryInfo(home.name, "", "", 0, 0, {}, [], 0, 0, 0, damaged=str(error))
 
     def library(self, name: str = "default") -> Library:
-        """The library of that name, as of now; `default` is `Settings.library` while there is no library called so.
+        """The library of that name; `default` is `Settings.library`, or the only one, while there is no library called so.
 
         Raises:
             NotFound: there is none; the message names those there are.
@@ -103,17 +124,40 @@ class Runtime:
         if name == "default" and not Library.exists(home):
             home = self._homes / folder_name(self.settings.library)
         if not Library.exists(home):
-            names = [repr(info.name) for info in self.libraries()]
-            there = f"there are {', '.join(names)}" if names else "there is none yet"
+            infos = self.libraries()
+            if name == "default" and len(infos) == 1 and not infos[0].damaged:
+                return self.library(infos[0].name)
+            there = f"there are {', '.join(repr(info.name) for info in infos)}" if infos else "there is none yet"
             raise NotFound(f"There is no library {name!r}; {there}. Index a folder to make one.")
         return self._at(home)
+
+    @contextmanager
+    def view(self, library: str = "default") -> Iterator[View]:
+        """The library of that name as it is now, unchanged until the block ends.
+
+        Raises:
+            NotFound: there is none; the message names those there are.
+        """
+        with self.library(library).view() as view:
+            yield view
+
+    def entry(self, id_: str, library: str = "default") -> Entry:
+        """An indexed picture as it is known now; callers with a View ask that.
+
+        Raises:
+            NotFound: no such library or id.
+        """
+        with self.view(library) as view:
+            return view.entry(id_)
 
     def _at(self, home: Path) -> Library:
         with self._lock:
             library = self._libraries.get(home.name)
-            if library is None:
-                library = self._libraries[home.name] = Library(home, chroma_url=self.settings.chroma_url)
-            return library.refreshed()
+        if library is None:
+            made = Library(home, chroma_url=self.settings.chroma_url)
+            with self._lock:
+                library = self._libraries.setdefault(home.name, made)
+        return library
 
     def index(
         self,
@@ -122,6 +166,7 @@ class Runtime:
         library: str = "default",
         encoder: str | None = None,
         pixel_size: int | None = None,
+        exclude: Sequence[str] | None = None,
         dry_run: bool = False,
         progress: Callable[[Progress], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
@@ -133,6 +178,7 @@ class Runtime:
             library: its name.
             encoder: for a new library (default: the settings'); an existing one keeps its own, another is refused.
             pixel_size: side of the pixel rows in pixels, 8 to 1024.
+            exclude: see `indexing.index_folder`.
             dry_run: tell what would be done, change nothing.
             progress: see `indexing.index_folder`.
             cancelled: see `indexing.index_folder`.
@@ -140,86 +186,210 @@ class Runtime:
         if pixel_size is not None and not 8 <= pixel_size <= 1024:
             raise BadInput(f"Pixel size {pixel_size} cannot be used; give 8 to 1024.")
         home = self._homes / folder_name(library)
-        started = time.perf_counter()
-        scan = find_images(folder)
-        scanned = time.perf_counter() - started
         with tempfile.TemporaryDirectory() as scratch:
-            if Library.exists(home):
-                target = self._at(home)
-            else:
-                if not scan.images:
-                    raise BadInput(no_pictures(folder, scan))
+            new = not Library.exists(home)
+            if new:
                 target = self._create(Path(scratch) / "dry" if dry_run else home, library, encoder, pixel_size)
-            spec = encoder if encoder not in (None, "", "auto") else target.card.encoder
-            report = index_folder(
-                target,
-                self.encoder(spec or target.card.encoder),
-                folder,
-                scan=scan,
-                thumbnails=self.thumbnails,
-                pixel_size=pixel_size,
-                max_megapixels=self.settings.max_megapixels,
-                dry_run=dry_run,
-                progress=progress,
-                cancelled=cancelled,
-            )
-        report.stages["scan"] = round(scanned, 3)
-        return report
+            else:
+                target = self._at(home)
+            card = target.card
+            spec = encoder if encoder not in (None, "", "auto") else card.encoder
+            if not new and not card.images and spec != card.encoder:
+                target = self._begun_again(target, library, str(spec), pixel_size)
+            try:
+                return index_folder(
+                    target,
+                    self.encoder(spec or card.encoder),
+                    folder,
+                    thumbnails=self.thumbnails,
+                    pixel_size=pixel_size,
+                    max_megapixels=self.settings.max_megapixels,
+                    leave_out=(self.settings.data_dir,),
+                    exclude=exclude,
+                    dry_run=dry_run,
+                    progress=progress,
+                    cancelled=cancelled,
+                )
+            except BaseException:
+                if new and not dry_run and not len(target):
+                    self._take_back(target)
+                raise
+            finally:
+                if new and dry_run:
+                    target.close()
 
     def _create(self, home: Path, name: str, encoder: str | None, pixel_size: int | None) -> Library:
+        """A new library; its encoder is loaded and tried first, so that one that fails leaves no name taken."""
         spec, notice = encoder or self.settings.encoder, ""
         if spec == "auto":
             choice = choose()
             spec, notice = choice.spec, choice.notice
         made = self.encoder(spec)
-        return Library.create(
-            home,
-            name=name,
-            encoder=made.name,
-            fingerprint=made.fingerprint,
-            dim=made.dim,
-            pixel_size=pixel_size or self.settings.pixel_size,
+        made.encode_images([made.prepare(Image.new("RGB", (8, 8)))])
+        card = Card(
+            name,
+            made.name,
+            made.fingerprint,
+            made.dim,
+            pixel_size or self.settings.pixel_size,
             notice=notice,
-            chroma_url=self.settings.chroma_url,
         )
+        return Library.create(home, card, chroma_url=self.settings.chroma_url)
+
+    def _begun_again(self, empty: Library, name: str, encoder: str, pixel_size: int | None) -> Library:
+        """An empty library in place of one that was made for another encoder and never held a picture."""
+        home = empty.home
+        self._take_back(empty)
+        return self._create(home, name, encoder, pixel_size)
+
+    def _take_back(self, library: Library) -> None:
+        with self._lock:
+            self._libraries.pop(library.home.name, None)
+        library.delete()
+
+    def forget(self, what: Sequence[str], *, library: str = "default") -> int:
+        """Take pictures out of a library, by id or by the folder they were indexed from; no picture file is touched.
+
+        Returns:
+            How many pictures left.
+
+        Raises:
+            NotFound: something named is neither an id nor a folder that the library knows.
+        """
+        target = self.library(library)
+        with target.writing("forgetting") as writer:
+            gone: set[str] = set()
+            folders = set(writer.card.folders)
+            for name in what:
+                folder = str(Path(name).expanduser().resolve())
+                survey = writer.survey(Path(folder))
+                if writer.entry(name) is not None:
+                    gone.add(name)
+                elif (ids := survey.ids()) or folder in folders:
+                    gone.update(ids)
+                    folders = {root for root in folders if root != folder and not Path(root).is_relative_to(folder)}
+                else:
+                    known = ", ".join(writer.card.folders) or "none"
+                    raise NotFound(
+                        f"{name!r} is neither an id of library {writer.card.name!r} nor a folder it knows; folders: {known}."
+                    )
+            shas = {entry.sha256 for entry in map(writer.entry, gone) if entry is not None}
+            count = writer.remove(gone, forget_labels=True)
+            writer.set_folders(sorted(folders))
+            for sha256 in shas:
+                if not writer.holds_content(sha256):
+                    self.thumbnails.remove(sha256)
+            writer.compact()
+            writer.sweep()
+        return count
+
+    def delete(self, library: str) -> int:
+        """Delete a library's index, damaged or not; no picture file is touched. Returns how many pictures it held."""
+        home = self._homes / folder_name(library)
+        if not Library.exists(home):
+            self.library(library)
+        try:
+            target = self._at(home)
+            count = len(target)
+        except ImgretError:
+            target, count = Library.broken(home), 0
+        self._take_back(target)
+        return count
+
+    def check(self, library: str = "default", *, sample: int = doctor.SAMPLE) -> list[str]:
+        """What is wrong with a library, one sentence each; a sample of its pictures is encoded again and compared."""
+        target = self.library(library)
+
+        def judge(entries: Sequence[Entry], rows: NDArray[np.float32]) -> list[str]:
+            return self._wrong_rows(target.card, entries, rows)
+
+        return doctor.check(target, sample=sample, judge=judge)
+
+    def rebuild(self, library: str = "default") -> int:
+        """Make a library whole again out of what is left of it; returns how many pictures it holds."""
+        target = self.library(library)
+        count = doctor.rebuild(target)
+        if self._wrong_rows_are_marked(target):
+            _log.info("pictures of %s are to be encoded anew", target.home)
+        return count
+
+    def _wrong_rows(self, card: Card, entries: Sequence[Entry], rows: NDArray[np.float32]) -> list[str]:
+        wrong = self._of_other_content(card, entries, rows)
+        if not wrong:
+            return []
+        return [
+            f"{len(wrong)} of {len(entries)} sampled pictures have a row or a hash that is not their file's "
+            f"({wrong[0].path} first); `imgret doctor --rebuild`, then `imgret index` of their folders encodes them anew."
+        ]
+
+    def _of_other_content(self, card: Card, entries: Sequence[Entry], rows: NDArray[np.float32]) -> list[Entry]:
+        encoder = self.encoder(card.encoder)
+        require(card, encoder=encoder.name, fingerprint=encoder.fingerprint)
+        wrong = []
+        for entry, row in zip(entries, rows, strict=True):
+            path = Path(entry.path)
+            try:
+                status = path.stat()
+                if (status.st_size, status.st_mtime_ns) != (entry.bytes, entry.mtime):
+                    continue  # changed since: the next run sees it
+                if content_hash(path) == entry.sha256:
+                    picture = open_picture(
+                        path, at_least=max(encoder.side, card.pixel_size), max_megapixels=self.settings.max_megapixels
+                    )
+                    now = encoder.encode_images([encoder.prepare(picture.image)])[0]
+                    if float(now @ row) >= _ROW_IS_NOT_ITS_PICTURE:
+                        continue
+            except (OSError, ImageError):
+                continue  # away, or broken since: nothing can be said
+            wrong.append(entry)
+        return wrong
+
+    def _wrong_rows_are_marked(self, target: Library) -> bool:
+        """Mark pictures whose row is not their file's, so that the next run encodes them; all of them are looked at."""
+        marked = False
+        with target.view() as view:
+            for start in range(0, len(view), 256):
+                numbers = view.numbers[start : start + 256]
+                wrong = self._of_other_content(view.card, view.entries(numbers), np.asarray(view.matrix[numbers]))
+                if wrong:
+                    marked = True
+                    with target.writing("rebuilding") as writer:
+                        writer.distrust([entry.id for entry in wrong])
+        return marked
 
     # Encoding
 
     def encoder(self, spec: str) -> Encoder:
-        """The encoder of that name, loaded once."""
-        return self._encoder(spec)[0]
-
-    def _encoder(self, spec: str) -> tuple[Encoder, threading.Lock]:
+        """The encoder of that name, loaded once; everyone who encodes with it takes turns, whatever they are doing."""
         with self._lock:
-            if spec not in self._encoders:
-                self._encoders[spec] = (make_encoder(spec, device=self.settings.device), threading.Lock())
-            return self._encoders[spec]
+            loading = self._loading.setdefault(spec, threading.Lock())
+        with loading:  # another encoder's loading is not waited for
+            found = self._encoders.get(spec)
+            if found is None:
+                found = self._encoders[spec] = one_at_a_time(make_encoder(spec, device=self.settings.device))
+        return found
 
-    def encode_image(self, library: Library, image: Image.Image) -> NDArray[np.float32]:
+    def encode_image(self, view: View, image: Image.Image) -> NDArray[np.float32]:
         """The unit row (dim,) of a picture, by the library's own encoder."""
-        return np.asarray(self.encode_images(library, [image])[0])
+        return np.asarray(self.encode_images(view, [image])[0])
 
-    def encode_images(self, library: Library, images: Sequence[Image.Image]) -> NDArray[np.float32]:
+    def encode_images(self, view: View, images: Sequence[Image.Image]) -> NDArray[np.float32]:
         """The unit rows (n, dim) of n pictures, by the library's own encoder."""
-        encoder, turn = self._checked(library)
-        prepared = [encoder.prepare(image) for image in images]
-        with turn:
-            return np.asarray(encoder.encode_images(prepared))
+        encoder = self._checked(view)
+        return np.asarray(encoder.encode_images([encoder.prepare(image) for image in images]))
 
-    def encode_text(self, library: Library, text: str) -> NDArray[np.float32]:
+    def encode_text(self, view: View, text: str) -> NDArray[np.float32]:
         """The unit row (dim,) of a text, by the library's own encoder."""
-        return np.asarray(self.encode_texts(library, [text])[0])
+        return np.asarray(self.encode_texts(view, [text])[0])
 
-    def encode_texts(self, library: Library, texts: Sequence[str]) -> NDArray[np.float32]:
+    def encode_texts(self, view: View, texts: Sequence[str]) -> NDArray[np.float32]:
         """The unit rows (n, dim) of n texts, by the library's own encoder."""
-        encoder, turn = self._checked(library)
-        with turn:
-            return np.asarray(encoder.encode_texts(texts))
+        return np.asarray(self._checked(view).encode_texts(texts))
 
-    def _checked(self, library: Library) -> tuple[Encoder, threading.Lock]:
-        encoder, turn = self._encoder(library.card.encoder)
-        library.require(encoder=encoder.name, fingerprint=encoder.fingerprint)
-        return encoder, turn
+    def _checked(self, view: View) -> Encoder:
+        encoder = self.encoder(view.card.encoder)
+        require(view.card, encoder=encoder.name, fingerprint=encoder.fingerprint)
+        return encoder
 
     def open_query(self, image: Path | Image.Image | Entry, at_least: int) -> Image.Image:
         """The pixels of a query picture, upright RGB.
@@ -246,28 +416,39 @@ class Runtime:
         """
         return self.thumbnails.get(entry.sha256, Path(entry.path), "")
 
-    def vector(self, library: Library, query: Query) -> NDArray[np.float32]:
+    def vector(self, view: View, query: Query) -> NDArray[np.float32]:
         """The unit row (dim,) of a query in the library's embedding space."""
-        row = np.zeros(library.card.dim, np.float32)
+        row = np.zeros(view.card.dim, np.float32)
         if isinstance(query.image, Entry):
-            row += library.row(query.image.id)
+            row += view.row(query.image.id)
         elif query.image is not None:
-            row += self.encode_image(library, self.open_query(query.image, self.encoder(library.card.encoder).side))
+            row += self.encode_image(view, self.open_query(query.image, self.encoder(view.card.encoder).side))
         alone = query.image is None
         if query.text:
-            row += (1.0 if alone else TEXT_WEIGHT) * self.encode_text(library, query.text)
+            row += (1.0 if alone else TEXT_WEIGHT) * self.encode_text(view, query.text)
         if query.not_text:
-            row -= (0.5 if alone else TEXT_WEIGHT / 2) * self.encode_text(library, query.not_text)
+            row -= (0.5 if alone else TEXT_WEIGHT / 2) * self.encode_text(view, query.not_text)
         return np.asarray(row / max(float(np.linalg.norm(row)), 1e-12), np.float32)
 
-    def pixel_row(self, library: Library, image: Path | Image.Image | Entry) -> NDArray[np.uint8]:
+    def pixel_row(self, view: View, image: Path | Image.Image | Entry) -> NDArray[np.uint8]:
         """The pixel row (size * size * 3,) of a query picture at the library's size."""
-        pixels = library.pixels
-        if isinstance(image, Entry) and image.sha256 in pixels:
-            return np.asarray(pixels.matrix()[pixels.numbers([image.sha256])[0]])
-        # Opened at the scale that indexing opens at: a JPEG decoded at another one has slightly other pixels.
-        at_least = max(self.encoder(library.card.encoder).side, pixels.size)
-        return resize_pixels(self.open_query(image, at_least), pixels.size)
+        if isinstance(image, Entry):
+            number = view.find(image.id)
+            place = -1 if number is None else int(view.pixel_places[number])
+            if place >= 0:
+                return np.asarray(view.pixels[place])
+        return resize_pixels(self.open_query(image, self.at_least(view)), view.card.pixel_size)
+
+    def at_least(self, view: View) -> int:
+        """The side in pixels at which pictures are opened, as indexing does.
+
+        A JPEG decoded at another scale has slightly other pixels.
+        """
+        return max(self.encoder(view.card.encoder).side, view.card.pixel_size)
+
+    def pixel_stats(self, view: View) -> RowStats:
+        """Sums over the library's pixel rows that every comparison needs; made once for a revision."""
+        return view.memo("pixel stats", lambda: row_stats(view.pixels))
 
     # Searching
 
@@ -296,80 +477,124 @@ class Runtime:
             where: conditions the hits must satisfy; with them the scan is always exact.
         """
         started = time.perf_counter()
-        target = self.library(library)
-        snapshot = target.snapshot
-        numbers = target.matching(where)
-        if isinstance(query.image, Entry):
-            numbers = numbers[numbers != snapshot.position.get(query.image.id, -1)]
-        notices = []
-        metric = METRICS[measure]
-        kind = self._kind(search, space, where, len(snapshot))
+        with self.view(library) as view:
+            return self._search(view, query, k, offset, measure, space, search, where, started)
+
+    def _search(
+        self,
+        view: View,
+        query: Query,
+        k: int,
+        offset: int,
+        measure: Measure,
+        space: Space,
+        search: SearchKind,
+        where: Sequence[Condition],
+        started: float,
+    ) -> SearchReport:
+        metric, wanted = METRICS[measure], offset + k
+        numbers = view.matching(where)
+        own = view.find(query.image.id) if isinstance(query.image, Entry) else None
+        if own is not None:
+            numbers = numbers[numbers != own]
+        searched, notices = len(numbers), []
+        kind = self._kind(search, space, where, len(view))
         if search == "hnsw" and kind == "exact":
             notices.append("Exact scan: HNSW knows embeddings without filters only.")
-        wanted = offset + k
-        searched = len(numbers)
         if space == "pixels":
             if query.text or query.not_text or query.image is None:
                 raise BadInput(
                     "Pixels can be searched by a picture alone; leave the text out, or search in space 'embedding'."
                 )
-            matrix, places = target.pixels.matrix(), target.pixels.numbers(target.snapshot.columns["sha256"])  # type: ignore[arg-type]
-            if missing := int((places[numbers] < 0).sum()):
-                numbers = numbers[places[numbers] >= 0]
+            there = numbers[view.pixel_places[numbers] >= 0]
+            if missing := searched - len(there):
                 notices.append(f"{missing} images have no pixel rows yet; index their folders again to make them.")
-            values = metric.values(self.pixel_row(target, query.image), matrix, subset=places[numbers])
+            places = view.pixel_places[there]
+            values = metric.values(self.pixel_row(view, query.image), view.pixels, subset=places)
+            found, values = ranked(view, there, values, metric, wanted)
         else:
-            row = self.vector(target, query)
+            row = self.vector(view, query)
+            pool: NDArray[np.intp] | None = None if searched == len(view) else numbers
             if kind == "hnsw":
-                space_asked: HnswSpace = "l2" if measure == "l2" else "cosine"
-                near = target.nearest(row, max(4 * wanted, wanted + 50), space=space_asked)
-                own = query.image.id if isinstance(query.image, Entry) else None
-                numbers = np.array(sorted(snapshot.position[id_] for id_, _ in near if id_ != own), dtype=np.intp)
-            whole = len(numbers) == len(snapshot)
-            values = metric.values(row, snapshot.rows, subset=None if whole else numbers)
-        ids = [snapshot.ids[number] for number in numbers]
-        best = top_k(values, ids, wanted, higher_is_better=metric.higher_is_better)[offset:]
-        scores = metric.score(values[best])
-        if wanted > searched:
+                near: HnswSpace = "l2" if measure == "l2" else "cosine"
+                try:
+                    pairs = view.nearest(row, max(4 * wanted, wanted + 50), space=near)
+                    pool = np.array(sorted(number for number, _ in pairs if number != own), dtype=np.intp)
+                except IndexUnavailable as error:
+                    kind = "exact"
+                    notices.append(f"Exact scan: {error}")
+            found, values = nearest_rows(view, row, measure, pool, wanted)
+        if not searched and where:
+            notices += self._nothing_matches(view, where)
+        elif wanted > searched:
             notices.append(f"{searched} images could be searched, fewer than the {wanted} asked for.")
+        found, values = found[offset:], values[offset:]
         return SearchReport(
-            library=target.card.name,
-            encoder=target.card.encoder,
+            library=view.card.name,
+            encoder=view.card.encoder,
             query=query.described(),
             measure=measure,
             space=space,
             searched=searched,
             seconds=round(time.perf_counter() - started, 4),
             hits=[
-                hit(
-                    snapshot.entry(int(numbers[place])),
-                    rank=offset + number + 1,
-                    value=float(values[place]),
-                    score=float(score),
+                hit(entry, rank=offset + place + 1, value=float(value), score=float(score))
+                for place, (entry, value, score) in enumerate(
+                    zip(view.entries(found), values, metric.score(values), strict=True)
                 )
-                for number, (place, score) in enumerate(zip(best, scores, strict=True))
             ],
             search=kind,
-            total=len(snapshot),
+            total=len(view),
             notice=" ".join(notices),
+            matching=searched,
         )
 
-    def pixel_stats(self, target: Library) -> RowStats | None:
-        """Sums over the library's pixel rows that every comparison needs; None without pixel rows."""
-        matrix = target.pixels.matrix()
-        if not len(matrix):
-            return None
-        file = Path(str(matrix.filename))  # type: ignore[attr-defined]
-        stamp = (len(matrix), file.stat().st_ino)  # rows are only appended, and compaction makes a new file
-        with self._lock:
-            known = self._pixel_stats.get(file)
-            if known is None or known[0] != stamp:
-                known = self._pixel_stats[file] = (stamp, row_stats(matrix))
-        return known[1]
+    def browse(
+        self,
+        *,
+        library: str = "default",
+        where: Sequence[Condition] = (),
+        sort: Order = "newest",
+        k: int = 5,
+        offset: int = 0,
+    ) -> SearchReport:
+        """The library's pictures that satisfy `where`, in an order that needs no query; hits without a score.
 
-    def at_least(self, target: Library) -> int:
-        """The side in pixels at which query pictures are opened, so that both spaces can use them."""
-        return max(self.encoder(target.card.encoder).side, target.card.pixel_size)
+        Args:
+            library: where.
+            where: conditions the hits must satisfy.
+            sort: newest and oldest go by the date taken, pictures without one last.
+            k: how many hits.
+            offset: how many to pass over (paging).
+        """
+        started = time.perf_counter()
+        with self.view(library) as view:
+            matching = view.count(where)
+            entries = view.entries(view.sorted_by(sort, where, k=k, offset=offset))
+            return SearchReport(
+                library=view.card.name,
+                encoder=view.card.encoder,
+                query={"sort": sort, "where": ", ".join(map(str, where)) or None},
+                measure="cosine",
+                space="embedding",
+                searched=matching,
+                seconds=round(time.perf_counter() - started, 4),
+                hits=[hit(entry, rank=offset + place + 1) for place, entry in enumerate(entries)],
+                total=len(view),
+                matching=matching,
+                notice="" if matching or not where else " ".join(self._nothing_matches(view, where)),
+            )
+
+    @staticmethod
+    def _nothing_matches(view: View, where: Sequence[Condition]) -> list[str]:
+        """What to say when the filters leave nothing: of each that alone leaves nothing, which values there are."""
+        said = []
+        for condition in where:
+            if not view.count([condition]):
+                ordered = FIELDS[condition.field] in ("number", "date")
+                known = view.span(condition.field) if ordered else list(view.counts(condition.field))
+                said.append(nothing_holds(condition, known))
+        return said or ["No picture satisfies all the filters together; leave one out."]
 
     @staticmethod
     def _kind(search: SearchKind, space: Space, where: Sequence[Condition], size: int) -> Literal["exact", "hnsw"]:
@@ -377,8 +602,15 @@ class Runtime:
         return "hnsw" if able and (search == "hnsw" or (search == "auto" and size > EXACT_UP_TO)) else "exact"
 
 
-def hit(entry: Entry, *, rank: int, value: float, score: float) -> Hit:
-    """The entry as rank `rank` of a ranking."""
-    shown = ("width", "height", "bytes", "taken", "camera", "latitude", "longitude", "folder", "sha256")
+def hit(entry: Entry, *, rank: int, value: float = 0.0, score: float = 0.0) -> Hit:
+    """The entry as rank `rank` of a ranking; one whose file is not there now is marked as away."""
+    shown = (
+        "width", "height", "bytes", "taken", "camera", "latitude", "longitude", "rating", "keywords", "caption", "folder",
+        "sha256",
+    )  # fmt: skip
     metadata: dict[str, Scalar] = {name: found for name in shown if (found := getattr(entry, name)) is not None}
+    if entry.keywords:
+        metadata["keywords"] = entry.keywords.replace("\x1f", ", ")
+    if entry.away or not Path(entry.path).exists():
+        metadata["away"] = True
     return Hit(rank=rank, id=entry.id, path=entry.path, label=entry.label, score=score, value=value, metadata=metadata)

@@ -6,10 +6,10 @@ from functools import lru_cache
 from io import BytesIO
 
 import numpy as np
-from PIL import Image, ImageCms, ImageFile
+from PIL import Image, ImageCms
 
 
-def eight_bit(image: ImageFile.ImageFile) -> Image.Image:
+def eight_bit(image: Image.Image) -> Image.Image:
     """`image` as L, RGB, CMYK or LAB, eight bits a band, on white where it is see-through."""
     if image.mode == "F" or image.mode.startswith("I"):
         return _scaled_grey(image)
@@ -24,18 +24,22 @@ def eight_bit(image: ImageFile.ImageFile) -> Image.Image:
     return image.convert("L" if image.mode == "1" else "RGB")
 
 
-def _scaled_grey(image: ImageFile.ImageFile) -> Image.Image:
+def _scaled_grey(image: Image.Image) -> Image.Image:
     """A grey picture of more than eight bits as L; the rule is in `open`'s docstring."""
     values = np.asarray(image)
     tags = getattr(image, "tag_v2", {})
     low, high = 0.0, 65535.0
     if image.mode.startswith("I;16"):
-        bits = tags.get(258, 16)
-        high = float(2 ** int(bits[0] if isinstance(bits, tuple) else bits) - 1)
-    elif image.format != "PPM" or image.mode == "F":  # Pillow brings integer PGM to 0..65535 itself
+        high = float(2 ** _first(tags.get(258, 16)) - 1)
+    elif getattr(image, "format", "") != "PPM" or image.mode == "F":  # Pillow brings integer PGM to 0..65535 itself
+        tops: tuple[float, ...] = (1.0, 255.0, 65535.0)
+        if image.mode == "I" and _first(tags.get(258)) == 32 and _first(tags.get(339, 1)) == 1:
+            values, tops = values.view(np.uint32), (*tops, 4294967295.0)  # Pillow reads them as signed
+        elif image.mode == "I" and _first(tags.get(258)) == 16:
+            tops = (32767.0,)
         finite = values[np.isfinite(values)]
         least, most = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
-        fitting = next((top for top in (1.0, 255.0, 65535.0) if least >= 0 and most <= top), None)
+        fitting = next((top for top in tops if least >= 0 and most <= top), None)
         low, high = (0.0, fitting) if fitting else (least, most) if most > least else (least - 1, least)
     white_is_zero = tags.get(262) == 0
     grey = np.empty(values.shape, np.uint8)
@@ -45,6 +49,12 @@ def _scaled_grey(image: ImageFile.ImageFile) -> Image.Image:
         band = np.nan_to_num(1 - band if white_is_zero else band, nan=0.0)
         grey[top : top + step] = np.rint(band * 255)
     return Image.fromarray(grey)
+
+
+def _first(value: object) -> int:
+    """The first number of a TIFF tag; 0 when it has none."""
+    part = value[0] if isinstance(value, tuple) and value else value
+    return part if isinstance(part, int) else 0
 
 
 def in_srgb(image: Image.Image, profile: bytes) -> Image.Image:

@@ -1,4 +1,4 @@
-"""What a camera wrote beside the pixels: which way is up, when, with what and where.
+"""What a camera wrote beside the pixels: which way is up, when, with what and where; and the date of those that say none.
 
 Every kind of damage occurs in these tags, and none of it may cost the picture: what is nonsense comes back as None.
 """
@@ -9,9 +9,11 @@ import math
 import re
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from PIL import Image, ImageFile
+from PIL import Image
+
+from imgret_tools.pictures.wording import line, moment
 
 # EXIF 2.32, tag 0x0112 Orientation: how to bring the stored pixels upright.
 TURNS = {
@@ -23,23 +25,33 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_NAMED = re.compile(
+    r"(?<![0-9a-zA-Z])(?:[A-Za-z]{1,12}[-_ ]?)?(?<!\d)((?:19|20)\d\d)([-_. :]?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])"
+    r"(?:(?:[-_ T,.]{1,3}|[ _-]at[ _-]|(?<=\d)T)(\d\d|\d(?=[.:h]))[-_.: h]?([0-5]\d)(?:[-_.: m]?([0-5]\d))?(?:\d{3})?"
+    r"(?:\s?([AaPp])[Mm])?)?(?![0-9])"
+)
+
 SWAPPING = (5, 6, 7, 8)
 """The orientations that exchange width and height."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """When (local time, ISO 8601), with what and where (degrees, north and east positive) a picture was taken."""
+    """When (local time, ISO 8601), with what and where (degrees, north and east positive) a picture was taken.
+
+    `digitized` is when a scanner or a camera made the file.
+    """
 
     taken: str | None = None
     camera: str | None = None
     latitude: float | None = None
     longitude: float | None = None
+    digitized: str | None = None
 
 
-def orientation(image: ImageFile.ImageFile) -> int:
+def orientation(image: Image.Image) -> int:
     """The EXIF orientation (1 to 8) that the decoder of `image`, already loaded, has left to be applied."""
-    if image.format in ("HEIF", "TIFF"):
+    if image.format in ("HEIF", "TIFF", "JXL"):
         return 1
     if image.format == "AVIF" and "exif" not in image.info:
         return 1  # the container says upright; an XMP tag must not overrule it
@@ -49,27 +61,39 @@ def orientation(image: ImageFile.ImageFile) -> int:
     return 1
 
 
-def shot(image: ImageFile.ImageFile) -> Shot:
-    """What the EXIF tags of `image`, already loaded, say about its making."""
-    taken = camera = latitude = longitude = None
+def shot(tags: Image.Exif) -> Shot:
+    """What EXIF tags say about a picture's making. DateTime (0x0132) is the last editor's and tells nothing of it."""
+    taken = camera = latitude = longitude = digitized = None
     with suppress(Exception):
-        tags = image.getexif()
-        camera = _camera(_words(tags.get(0x010F)), _words(tags.get(0x0110)))
-        taken = _moment(tags.get(0x0132))
-        taken = _moment(tags.get_ifd(0x8769).get(0x9003)) or taken
+        camera = _camera(line(tags.get(0x010F)), line(tags.get(0x0110)))
+    with suppress(Exception):
+        times = tags.get_ifd(0x8769)
+        taken, digitized = moment(times.get(0x9003)), moment(times.get(0x9004))
+    with suppress(Exception):
         place = tags.get_ifd(0x8825)
         latitude = _degrees(place.get(2), place.get(1), "NS", 90)
         longitude = _degrees(place.get(4), place.get(3), "EW", 180)
     if latitude is None or longitude is None:
         latitude = longitude = None
-    return Shot(taken, camera, latitude, longitude)
+    return Shot(taken, camera, latitude, longitude, digitized)
 
 
-def _words(value: object) -> str:
-    """Text of at most 100 characters without control characters; empty when `value` is none."""
-    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value if isinstance(value, str) else ""
-    text = text.encode("utf-8", "replace").decode()  # lone surrogates cannot be stored
-    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())[:100]
+def date_in_name(name: str) -> str | None:
+    """The date, and the time where there is one, that a camera or a phone put into a file's name; None without one.
+
+    `IMG_20190704_123456`, `2019-07-04 12.34.56`, `PXL_20190704_123456789`, `IMG-20190704-WA0001`, ...
+    """
+    for found in _NAMED.finditer(name):
+        year, month, day, hour, minute, second, half = found.group(1, 3, 4, 5, 6, 7, 8)
+        with suppress(ValueError):
+            day_alone = datetime(int(year), int(month), int(day))
+            if day_alone > datetime.now() + timedelta(days=2):
+                continue
+            with suppress(ValueError):
+                hours = int(hour or 0) % 12 + 12 * (half.lower() == "p") if half else int(hour or 0)
+                return day_alone.replace(hour=hours, minute=int(minute or 0), second=int(second or 0)).isoformat()
+            return day_alone.isoformat()
+    return None
 
 
 def _camera(make: str, model: str) -> str | None:
@@ -78,17 +102,9 @@ def _camera(make: str, model: str) -> str | None:
     return (model if repeats else f"{make} {model}".strip())[:100] or None
 
 
-def _moment(value: object) -> str | None:
-    """EXIF's `YYYY:MM:DD HH:MM:SS` as ISO 8601; None when it is no date."""
-    found = re.match(r"(\d{4})[:/.-](\d\d)[:/.-](\d\d)[ T](\d\d):(\d\d):(\d\d)", _words(value))
-    with suppress(ValueError):
-        return datetime(*map(int, found.groups())).isoformat() if found else None  # type: ignore[arg-type]
-    return None
-
-
 def _degrees(parts: object, side: object, sides: str, limit: float) -> float | None:
     """Degrees, minutes, seconds and a letter of `sides` as signed degrees; None when missing or out of range."""
-    letter = _words(side).upper()[:1]
+    letter = line(side).upper()[:1]
     if not isinstance(parts, tuple) or not 1 <= len(parts) <= 3 or not letter or letter not in sides:
         return None
     try:

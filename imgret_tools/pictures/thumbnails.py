@@ -14,6 +14,9 @@ from PIL import Image
 
 from imgret_tools.pictures.open import open_picture
 
+CACHE_SIGN = b"Signature: 8a477f597d28d172789f06886806bc55"
+"""How the file CACHEDIR.TAG of a cache folder begins."""
+
 
 def thumbnail(image: Image.Image, side: int = 256) -> bytes:
     """`image` as a JPEG of at most `side` x `side` pixels in its own proportions, never larger than it is."""
@@ -49,6 +52,8 @@ class ThumbnailCache:
         target = self._target(key, stamp)
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder.chmod(0o700)
+        if not (tag := self.folder / "CACHEDIR.TAG").exists():  # searches and backups pass over such a folder
+            tag.write_bytes(CACHE_SIGN + b"\n# Thumbnails of imgret; see https://bford.info/cachedir/\n")
         target.parent.mkdir(mode=0o700, exist_ok=True)
         part = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}.tmp")
         try:

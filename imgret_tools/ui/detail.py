@@ -81,7 +81,8 @@ class Detail:
             labels = [one.label for one in found]
             likely = ", ".join(f"{escape(one.label)} ({100 * one.share:.0f} %)" for one in found)
             suggested = f"<small>{said(language, 'suggested')}: {likely}</small>" if likely else ""
-            labels += [label for label in self._tools.runtime.library(report.library).labels() if label not in labels]
+            with self._tools.runtime.view(report.library) as view:
+                labels += [label for label in view.labels() if label not in labels]
         return [
             gr.update(visible=True),
             self._opened(language, report, hit),
@@ -95,7 +96,7 @@ class Detail:
     def _opened(self, language: Language, report: SearchReport, hit: Hit) -> str:
         """The whole picture at most `_SIDE` wide and high; where it cannot be opened any more its thumbnail, or that."""
         runtime = self._tools.runtime
-        entry = runtime.library(report.library).entry(hit.id)
+        entry = runtime.entry(hit.id, report.library)
         try:
             try:
                 data = thumbnail(runtime.open_query(entry, _SIDE // 2), _SIDE)

@@ -7,6 +7,8 @@ from typing import Any
 
 import gradio as gr
 
+from imgret_tools.library.filters import parse_where
+from imgret_tools.library.view import View
 from imgret_tools.tools import ImageTools
 from imgret_tools.ui.patches import Bound
 
@@ -46,19 +48,23 @@ class Facets:
         """Updates of the dropdowns for `library`, each choice with how many pictures it leaves; none without a library."""
         if not library:
             return [gr.update(choices=[], value=None, interactive=False) for _ in self.inputs[:-1]]
-        held = self._tools.runtime.library(library)
-        taken = [str(date) for date in held.snapshot.columns["taken"] if date]
-        months = Counter(part for date in taken for part in (date[:4], date[:7]))
-        widths = [width for width in held.snapshot.columns["width"] if isinstance(width, int)]
-        wide = {f"≥ {least} px": (sum(width >= least for width in widths), f"width>={least}") for least in _WIDTHS}
-        found = [
+        with self._tools.runtime.view(library) as held:
+            found = self._counted(held)
+        return [gr.update(choices=list(one.items()), value=None, interactive=bool(one)) for one in found]
+
+    @staticmethod
+    def _counted(held: View) -> list[dict[str, str]]:
+        months: Counter[str] = Counter()
+        for date, count in held.counts("taken").items():
+            months.update({date[:4]: count, date[:7]: count})
+        wide = {f"≥ {least} px": (held.count(parse_where([f"width>={least}"])), f"width>={least}") for least in _WIDTHS}
+        return [
             {f"{name} ({count})": f"label={name}" for name, count in held.counts("label").items()},
             {f"{month} ({months[month]})": f"taken>={month}, taken<={month}" for month in sorted(months, reverse=True)},
             {f"{name} ({count})": f"camera={name}" for name, count in held.counts("camera").items()},
             {f"{name} ({count})": condition for name, (count, condition) in wide.items() if count},
             {f"{name} ({count})": f"folder={name}" for name, count in held.counts("folder").items()},
         ]
-        return [gr.update(choices=list(one.items()), value=None, interactive=bool(one)) for one in found]
 
     @staticmethod
     def line(*values: str | None) -> str:

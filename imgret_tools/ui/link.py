@@ -59,7 +59,7 @@ class Asked:
         if self.image.startswith(("http://", "https://")):
             image = tools.picture(self.image, self.library)
         elif self.image:
-            image = tools.runtime.library(self.library).entry(self.image)
+            image = tools.runtime.entry(self.image, self.library)
         return Query(self.text.strip() or None, image, self.not_text.strip() or None)
 
     @classmethod

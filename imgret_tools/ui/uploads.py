@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from imgret_tools.errors import BadInput
-from imgret_tools.pictures.open import SUFFIXES
+from imgret_tools.pictures.formats import SUFFIXES
 
 MAX_FILES = 20_000
 MAX_BYTES = 2_000_000_000

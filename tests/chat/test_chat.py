@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import multiply
+from conftest import entries_of, multiply
 from langchain.agents import create_agent
 
 from imgret_tools import ImageTools, Runtime
@@ -67,16 +67,16 @@ def test_indexing_tells_how_far_it_is_and_who_leaves_keeps_what_is_done(
     assert working.progress.total > working.progress.done
     turn_left.close()
     assert chat.messages == []
-    assert len(runtime.library().snapshot) < working.progress.total
+    assert len(runtime.library()) < working.progress.total
     stopping: list[object] = []
     for event in chat.ask("index the folder photos", cancelled=lambda: bool(stopping)):
         if isinstance(event, Working):
             stopping.append(event)
-    kept = len(runtime.library().snapshot)
+    kept = len(runtime.library())
     said, _, indexed = turn(chat, "index the folder photos")
     assert not indexed[0].failed
     assert f"unchanged {kept}" in said
-    assert len(runtime.library().snapshot) == working.progress.total > kept
+    assert len(runtime.library()) == working.progress.total > kept
 
 
 def test_one_sentence_can_need_several_tools(runtime: Runtime, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +115,7 @@ def test_what_it_cannot_do_it_says(chat: Chat, asked: str, told: str) -> None:
 
 
 def test_an_upload_is_asked_about_by_a_name_of_the_talks_own(chat: Chat, indexed: ImageTools) -> None:
-    lion = next(entry for entry in indexed.runtime.library().snapshot.entries() if entry.label == "lion")
+    lion = next(entry for entry in entries_of(indexed.runtime) if entry.label == "lion")
     _, called, answered = turn(chat, "find 3 pictures like this", Path(lion.path))
     assert called[0].arguments == {"image": "upload-1", "k": 3}
     assert labels(answered[0])[0] == "lion"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import PHOTOS, copy_photos, photo
+from conftest import PHOTOS, copy_photos, entries_of, photo, rows_of
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -18,7 +19,7 @@ from PIL import Image
 from imgret_tools import ImageTools, Runtime, Settings
 from imgret_tools.comparing.assemble import judge
 from imgret_tools.comparing.judge import average_precision, average_precision_at_k, precision_at_k
-from imgret_tools.comparing.ranker import Bench, Ranking, best_first
+from imgret_tools.comparing.ranker import Ranker, Ranking, best_first
 from imgret_tools.comparing.report import DEFINITIONS, NOTES, Comparison, QuerySetComparison, note
 from imgret_tools.comparing.run import compare_folder, compare_picture
 from imgret_tools.errors import BadInput, ImgretError, NotFound, PathRefused
@@ -66,15 +67,15 @@ def test_there_is_a_row_for_every_space_measure_and_search(one: Comparison, many
 
 
 def test_exact_rows_are_what_a_plain_loop_finds(indexed: ImageTools, one: Comparison, queries: Path) -> None:
-    library = indexed.runtime.library()
     query = indexed.runtime.open_query(queries / "cheetah" / "query.png", 224)
+    pictures = entries_of(indexed.runtime)
+    ids = [entry.id for entry in pictures]
     rows = {
-        "embedding": library.snapshot.rows,
-        "pixels": np.stack(
-            [resize_pixels(indexed.runtime.open_query(entry, 224), 64) for entry in library.snapshot.entries()]
-        ),
+        "embedding": rows_of(indexed.runtime),
+        "pixels": np.stack([resize_pixels(indexed.runtime.open_query(entry, 224), 64) for entry in pictures]),
     }
-    asked = {"embedding": indexed.runtime.encode_image(library, query), "pixels": resize_pixels(query, 64)}
+    with indexed.runtime.view() as view:
+        asked = {"embedding": indexed.runtime.encode_image(view, query), "pixels": resize_pixels(query, 64)}
     for row in one.rows:
         if row.search != "exact":
             continue
@@ -82,8 +83,8 @@ def test_exact_rows_are_what_a_plain_loop_finds(indexed: ImageTools, one: Compar
         values = np.array(
             [metric.value(asked[row.space].astype(float), other.astype(float)) for other in rows[row.space]]
         )
-        best = top_k(values, library.snapshot.ids, 5, higher_is_better=metric.higher_is_better)
-        assert [hit.id for hit in row.hits] == [library.snapshot.ids[number] for number in best], row.name
+        best = top_k(values, ids, 5, higher_is_better=metric.higher_is_better)
+        assert [hit.id for hit in row.hits] == [ids[number] for number in best], row.name
         np.testing.assert_allclose([hit.value for hit in row.hits], values[best], rtol=1e-5)
         assert [hit.rank for hit in row.hits] == [1, 2, 3, 4, 5]
 
@@ -92,7 +93,7 @@ def test_pixel_rankings_at_448_are_those_of_the_courses_loops(runtime: Runtime, 
     """Open, resize and measure every file anew for each measure, as the course does: the same order in the end."""
     shutil.rmtree(photos / "rocket")  # its colour profile is not sRGB: the course's loop would show wrong colours
     runtime.index(photos, pixel_size=448)
-    files = {entry.id: Path(entry.path) for entry in runtime.library().snapshot.entries()}
+    files = {entry.id: Path(entry.path) for entry in entries_of(runtime)}
 
     def opened(path: Path) -> np.ndarray:
         with Image.open(path) as picture:
@@ -138,7 +139,7 @@ def test_recall_of_the_index_is_told_for_its_rows_alone(one: Comparison, many: Q
 
 
 def test_quality_and_agreement_are_those_of_ranking(indexed: ImageTools, one: Comparison) -> None:
-    labels = {entry.id: entry.label for entry in indexed.runtime.library().snapshot.entries()}
+    labels = {entry.id: entry.label for entry in entries_of(indexed.runtime)}
     relevant = {id_ for id_, label in labels.items() if label == "cheetah"}
     full = compare_picture(indexed.runtime, Path(str(one.query["image"])), k=12)
     for short, row in zip(one.rows, full.rows, strict=True):
@@ -186,10 +187,12 @@ def test_l2_and_cosine_on_unit_rows_are_said_to_rank_alike_and_do(one: Compariso
 
 
 def test_what_is_so_by_construction_is_checked_on_the_rows(indexed: ImageTools) -> None:
-    bench = Bench(indexed.runtime.library(), k=3, pixel_stats=None)
-    means = np.abs(bench.snapshot.rows.mean(axis=1)) * np.sqrt(bench.snapshot.rows.shape[1])
-    assert bench.unit_rows
-    assert bench.mean_share == pytest.approx(float(means.max()), rel=1e-5)
+    rows = rows_of(indexed.runtime)
+    means = np.abs(rows.mean(axis=1)) * np.sqrt(rows.shape[1])
+    with indexed.runtime.view() as view:
+        ranker = Ranker(view, k=3, pixel_stats=indexed.runtime.pixel_stats(view))
+        assert ranker.unit_rows
+        assert ranker.mean_share == pytest.approx(float(means.max()), rel=1e-5)
 
 
 def test_a_set_has_the_means_of_its_queries(indexed: ImageTools, many: QuerySetComparison, queries: Path) -> None:
@@ -255,7 +258,7 @@ def test_every_note_can_be_said() -> None:
 
 
 def test_a_query_that_is_in_the_library_is_left_out_and_said_so(indexed: ImageTools) -> None:
-    entry = next(entry for entry in indexed.runtime.library().snapshot.entries() if entry.label == "lion")
+    entry = next(entry for entry in entries_of(indexed.runtime) if entry.label == "lion")
     for image in (entry.id, entry.path):
         found = indexed.compare_metrics(image)
         assert found.left_out == [entry.id]
@@ -395,10 +398,8 @@ def test_pixels_not_made_yet_are_said_and_embeddings_compared(runtime: Runtime, 
 
 def test_pictures_without_a_pixel_row_count_as_not_found(runtime: Runtime, photos: Path) -> None:
     runtime.index(photos)
-    home = runtime.library().home
-    lines = (home / "pixels-64.sha").read_bytes()
-    (home / "pixels-64.sha").write_bytes(lines[:-65])
-    runtime.close()
+    (file,) = runtime.library().home.glob("pixels-*")
+    os.truncate(file, file.stat().st_size - 64 * 64 * 3)
     found = compare_picture(runtime, photo("sklearn/datasets/images/china.jpg"), k=12)
     assert "pixels_partial" in kinds(found)
     assert [len(row.hits) for row in found.rows] == [12] * 10 + [11] * 4
@@ -424,7 +425,7 @@ def test_kept_pixel_statistics_follow_the_library(runtime: Runtime, photos: Path
     runtime.index(photos)
     warm = compare_picture(runtime, query)
     with Runtime.open(runtime.settings) as fresh:
-        cold = fresh.compare(query)
+        cold = compare_picture(fresh, query)
     assert [row.hits for row in warm.rows if row.space == "pixels"] == [
         row.hits for row in cold.rows if row.space == "pixels"
     ]
@@ -434,9 +435,9 @@ def test_kept_pixel_statistics_follow_the_library(runtime: Runtime, photos: Path
 def test_who_else_holds_chroma_takes_only_the_hnsw_rows(runtime: Runtime, photos: Path) -> None:
     runtime.index(photos)
     query = photo("sklearn/datasets/images/china.jpg")
-    compare_picture(runtime, query)  # holds Chroma from here on
-    with Runtime.open(runtime.settings) as other:
-        found = other.compare(query)
+    library = runtime.library()
+    with library.index.opened(library.card, "a test", wait=0), Runtime.open(runtime.settings) as other:
+        found = compare_picture(other, query)
     assert {row.search for row in found.rows} == {"exact"}
     assert "hnsw_missing" in kinds(found)
 

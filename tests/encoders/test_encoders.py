@@ -71,13 +71,13 @@ def pictures() -> list[Image.Image]:
 
 
 @pytest.fixture(scope="module", params=["mini", "openclip file", "openclip folder"])
-def encoder(request: pytest.FixtureRequest, tiny: Path) -> Encoder:
+def encoder(request: pytest.FixtureRequest, tiny: Path, converted: Path) -> Encoder:
     spec = {
         "mini": "mini",
         "openclip file": f"openclip:imgret-tiny:{tiny / 'open_clip_model.safetensors'}",
         "openclip folder": f"openclip:anything:{tiny}",
     }[request.param]
-    return make_encoder(spec, precision="fp32")
+    return make_encoder(spec, precision="fp32", cache=converted)
 
 
 class TestContract:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import copy_photos, photo
+from conftest import copy_photos, entries_of, labels_of, photo, rows_of
 from sklearn.decomposition import PCA
 
 from imgret_tools import ImageTools, Query, Runtime, Settings
@@ -42,11 +42,10 @@ def test_a_plane_of_too_few_or_equal_rows_is_a_point() -> None:
 @pytest.mark.parametrize("space", ["embedding", "pixels"])
 @pytest.mark.parametrize("measure", METRICS)
 def test_closeness_is_the_share_of_chance_pairs_below(indexed: ImageTools, measure: Measure, space: Space) -> None:
-    library = indexed.runtime.library()
+    rows = rows_of(indexed.runtime)
     if space == "pixels":
-        rows = library.pixels.matrix()[library.pixels.numbers([e.sha256 for e in library.snapshot.entries()])]
-    else:
-        rows = library.snapshot.rows
+        with indexed.runtime.view() as view:
+            rows = np.array(view.pixels[view.pixel_places[view.numbers]])
     pairs = [
         METRICS[measure].score(METRICS[measure].value(rows[a], rows[b]))
         for a in range(len(rows))
@@ -87,13 +86,13 @@ def test_a_label_by_hand_is_found_kept_and_taken_back(tmp_path: Path) -> None:
         assert tools.label(hit.id, "  cà phê ").label == "cà phê"
         assert runtime.index(photos).unchanged == 12
         assert tools.search_similar_image(text="coffee", where=["label=cà phê"]).hits[0].id == hit.id
-        assert runtime.library().counts("label")["cà phê"] == 1
-        assert runtime.library().check() == []
+        assert labels_of(runtime)["cà phê"] == 1
+        assert runtime.check() == []
         revision = runtime.library().card.revision
         tools.label(hit.id, "cà phê")
         assert runtime.library().card.revision == revision
         assert tools.label(hit.id, "").label == "coffee"
-        assert "cà phê" not in runtime.library().labels()
+        assert "cà phê" not in labels_of(runtime)
         with pytest.raises(NotFound, match="0123456789ab"):
             tools.label("0123456789ab", "x")
         with pytest.raises(BadInput, match="80 printable"):
@@ -102,16 +101,15 @@ def test_a_label_by_hand_is_found_kept_and_taken_back(tmp_path: Path) -> None:
         with pytest.raises(ReadOnly):
             tools.label(hit.id, "x")
     with Runtime.open(Settings(data_dir=tmp_path / "data", encoder="mini", roots=(tmp_path,))) as again:
-        assert "coffee" in again.library().labels()
+        assert "coffee" in labels_of(again)
 
 
 def test_suggestions_come_from_the_neighbours_and_the_encoder(indexed: ImageTools) -> None:
-    library = indexed.runtime.library()
-    cheetah = next(entry for entry in library.snapshot.entries() if entry.label == "cheetah")
+    cheetah = next(entry for entry in entries_of(indexed.runtime) if entry.label == "cheetah")
     found = suggest_labels(indexed.runtime, cheetah.id)
     assert found[0].label == "cheetah"
     assert sum(one.share for one in found if one.source == "neighbours") <= 1.001
-    rocket = next(entry for entry in library.snapshot.entries() if entry.label == "rocket")
+    rocket = next(entry for entry in entries_of(indexed.runtime) if entry.label == "rocket")
     assert "missile" in [one.label for one in suggest_labels(indexed.runtime, rocket.id) if one.source == "classes"]
 
 
@@ -126,7 +124,7 @@ def test_conditions_in_one_line_keep_commas_of_values() -> None:
 
 
 def test_counts_leave_out_what_is_missing(indexed: ImageTools) -> None:
-    library = indexed.runtime.library()
-    assert library.counts("label")["cheetah"] == 3
-    assert library.counts("camera") == {}
-    assert sum(library.counts("width").values()) == 12
+    with indexed.runtime.view() as view:
+        assert view.counts("label")["cheetah"] == 3
+        assert view.counts("camera") == {}
+        assert sum(view.counts("width").values()) == 12

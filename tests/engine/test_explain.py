@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import photo
+from conftest import entries_of, photo
 from PIL import Image
 
 from imgret_tools import ImageTools, Query
@@ -19,7 +19,7 @@ CHEETAH = photo("gradio/media_assets/images/cheetah.jpg")
 
 
 def entry_id(tools: ImageTools, label: str) -> str:
-    return next(entry.id for entry in tools.runtime.library().snapshot.entries() if entry.label == label)
+    return next(entry.id for entry in entries_of(tools.runtime) if entry.label == label)
 
 
 def cells_of(explanation: Explanation, side: str) -> np.ndarray:
@@ -30,8 +30,8 @@ def cells_of(explanation: Explanation, side: str) -> np.ndarray:
 def test_parts_of_pixels_sum_to_what_they_are_parts_of(indexed: ImageTools, measure: str) -> None:
     query = Query(image=photo("sklearn/datasets/images/china.jpg"))
     found = explain(indexed.runtime, query, entry_id(indexed, "tower"), space="pixels", measure=measure)
-    library = indexed.runtime.library()
-    rows = [indexed.runtime.pixel_row(library, image) for image in (query.image, library.entry(found.id))]
+    with indexed.runtime.view() as view:
+        rows = [indexed.runtime.pixel_row(view, image) for image in (query.image, view.entry(found.id))]
     assert found.value == pytest.approx(METRICS[measure].value(*rows))
     total = found.value if METRICS[measure].higher_is_better else 0.0
     for side in ("query", "hit"):
@@ -40,7 +40,7 @@ def test_parts_of_pixels_sum_to_what_they_are_parts_of(indexed: ImageTools, meas
 
 
 def test_pixels_that_differ_in_one_corner_speak_against_it_there(indexed: ImageTools, tmp_path: Path) -> None:
-    entry = indexed.runtime.library().entry(entry_id(indexed, "coffee"))
+    entry = indexed.runtime.entry(entry_id(indexed, "coffee"))
     with Image.open(entry.path) as picture:
         changed = picture.convert("RGB")
     changed.paste((0, 255, 0), (0, 0, changed.width // GRID, changed.height // GRID))
@@ -67,17 +67,18 @@ def test_occlusion_points_at_the_cell_that_holds_the_match(indexed: ImageTools) 
 
 
 def test_occlusion_is_what_covering_and_encoding_gives(indexed: ImageTools) -> None:
-    runtime, library = indexed.runtime, indexed.runtime.library()
-    with Image.open(CHEETAH) as picture:
-        query = picture.convert("RGB").resize((240, 240))
-    id_ = entry_id(indexed, "lion")
-    found = explain(runtime, Query(image=query), id_, measure="l2")
-    hit = library.row(id_)
-    full = -np.linalg.norm(runtime.encode_image(library, query) - hit)
-    for number in (0, 24, 48):
-        part = runtime.encode_image(library, covered(query, GRID)[number])
-        expected = full + np.linalg.norm(part - hit)
-        assert cells_of(found, "query").flat[number] == pytest.approx(expected, abs=1e-4)
+    runtime = indexed.runtime
+    with runtime.view() as view:
+        with Image.open(CHEETAH) as picture:
+            query = picture.convert("RGB").resize((240, 240))
+        id_ = entry_id(indexed, "lion")
+        found = explain(runtime, Query(image=query), id_, measure="l2")
+        hit = view.row(id_)
+        full = -np.linalg.norm(runtime.encode_image(view, query) - hit)
+        for number in (0, 24, 48):
+            part = runtime.encode_image(view, covered(query, GRID)[number])
+            expected = full + np.linalg.norm(part - hit)
+            assert cells_of(found, "query").flat[number] == pytest.approx(expected, abs=1e-4)
 
 
 def test_a_picture_is_covered_once_everywhere() -> None:

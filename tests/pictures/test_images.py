@@ -25,7 +25,8 @@ from PIL import Image, ImageCms
 from samples import CORNERS, SIZE
 
 from imgret_tools.errors import BadInput, ImageError, NotFound
-from imgret_tools.pictures.find import SUFFIXES, content_hash, find_images
+from imgret_tools.pictures.find import content_hash, find_images
+from imgret_tools.pictures.formats import SUFFIXES
 from imgret_tools.pictures.open import JPEG_HEADROOM, open_picture
 from imgret_tools.pictures.thumbnails import ThumbnailCache, thumbnail
 
@@ -433,19 +434,19 @@ def test_time_camera_and_place(tmp_path: Path, suffix: str) -> None:
 
 
 def shot(tmp_path: Path, **tags: object) -> tuple[str | None, str | None, float | None, float | None]:
-    picture = open_picture(samples.in_format(tmp_path / "shot.jpg", exif=samples.exif(**tags)))
+    picture = open_picture(samples.in_format(tmp_path / "shot.jpg", exif=samples.exif(**tags)).read_bytes())
     return picture.taken, picture.camera, picture.latitude, picture.longitude
 
 
 def test_no_exif_says_nothing(tmp_path: Path) -> None:
-    picture = open_picture(samples.in_format(tmp_path / "plain.jpg"))
+    picture = open_picture(samples.in_format(tmp_path / "plain.jpg").read_bytes())
     assert (picture.taken, picture.camera, picture.latitude, picture.longitude) == (None,) * 4
 
 
 @pytest.mark.parametrize(
     ("original", "datetime", "taken"),
     [
-        ("0000:00:00 00:00:00", "2020:01:02 03:04:05", "2020-01-02T03:04:05"),
+        ("0000:00:00 00:00:00", "2020:01:02 03:04:05", None),  # an editor's change is not the shutter
         ("0000:00:00 00:00:00", "    :  :     :  :  ", None),
         ("2020:13:40 03:04:05", "yesterday", None),
         ("2020:02:30 03:04:05", "", None),
@@ -678,11 +679,12 @@ def test_cache_survives_threads_its_own_deletion_and_an_empty_leftover(tmp_path:
     with ThreadPoolExecutor(6) as pool:
         assert len(set(pool.map(draw, range(6)))) == 1
     made = cache.get("id", source, 1)
-    assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == [made]
+    assert [path for path in (tmp_path / "cache").rglob("*.*") if path.name != "CACHEDIR.TAG"] == [made]
     made.write_bytes(b"")
     assert cache.get("id", source, 1).stat().st_size
     made.unlink()
     made.parent.rmdir()
+    (tmp_path / "cache" / "CACHEDIR.TAG").unlink()
     (tmp_path / "cache").rmdir()
     assert cache.get("id", source, 1) == made
     assert made.exists()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import free_port, multiply
+from conftest import entries_of, free_port, multiply
 
 from imgret_tools import ImageTools, Runtime
 from imgret_tools.chat.offline import OfflineModel
@@ -62,7 +62,7 @@ def test_a_visitor_asks_and_sees_pictures(browser: Browser, address: str, indexe
     expect(page.locator("#chat")).to_contain_text("Found 3 pictures", timeout=60_000)
     expect(page.locator("#chat")).to_contain_text("search_similar_image")
     expect(page.locator("#chat img")).to_have_count(3, timeout=60_000)
-    lion = next(entry.path for entry in indexed.runtime.library().snapshot.entries() if entry.label == "lion")
+    lion = next(entry.path for entry in entries_of(indexed.runtime) if entry.label == "lion")
     page.locator("#chat_box input[type=file]").set_input_files(lion)
     expect(page.locator("#chat_box img")).to_be_visible(timeout=60_000)  # only then is it uploaded
     page.locator("#chat_box textarea").fill("show 2 like this")
@@ -105,4 +105,4 @@ def test_stop_ends_indexing_and_keeps_what_is_done(browser: Browser, runtime: Ru
         expect(page.locator("#chat")).to_contain_text("Found 1 pictures", timeout=60_000)
         expect(page.locator("#chat")).not_to_contain_text("Found 2 pictures")
         page.close()
-    assert 0 < len(runtime.library().snapshot) < total
+    assert 0 < len(runtime.library()) < total

@@ -175,10 +175,9 @@ def _pictures(runtime: Runtime, event: Answered) -> gr.Gallery | gr.Image | None
             return gr.Image(figure.copy(), show_label=False, buttons=[])
     if not isinstance(event.report, SearchReport):
         return None
-    library = runtime.library(event.report.library)
     shown = [
         (picture, f"#{hit.rank} {hit.label}".strip())
         for hit in event.report.hits
-        if (picture := thumbnail_of(library, runtime, hit.id)) is not None
+        if (picture := thumbnail_of(event.report.library, runtime, hit.id)) is not None
     ]
     return gr.Gallery(shown, columns=5, height="auto", show_label=False) if shown else None

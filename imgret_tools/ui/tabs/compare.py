@@ -130,8 +130,9 @@ class CompareTab:
 
     def _query(self, single: Comparison) -> Path | Entry:
         """The query picture of a comparison that is shown: an indexed one, or the uploaded file."""
-        name, library = str(single.query["image"]), self._tools.runtime.library(single.library)
-        return library.entry(name) if name in library.snapshot.position else Path(name)
+        name = str(single.query["image"])
+        with self._tools.runtime.view(single.library) as view:
+            return view.entry(name) if view.find(name) is not None else Path(name)
 
     def _written(self, language: Language, compared: Compared | None) -> list[object]:
         if compared is None:

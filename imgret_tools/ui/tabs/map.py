@@ -13,6 +13,7 @@ import numpy as np
 
 from imgret_tools.engine.projection import principal_plane
 from imgret_tools.errors import BadInput, ImgretError
+from imgret_tools.library.view import View
 from imgret_tools.tools import ImageTools
 from imgret_tools.ui.patches import Bound, shown_errors
 from imgret_tools.ui.texts.table import Language, said
@@ -50,7 +51,7 @@ class MapTab:
             """What a dot, [library, id], stands for; None where it has gone since."""
             try:
                 library, id_ = map(str, dot)
-                entry = self._tools.runtime.library(library).entry(id_)
+                entry = self._tools.runtime.entry(id_, library)
                 data = base64.b64encode(self._tools.runtime.thumbnail(entry).read_bytes()).decode("ascii")
             except (ImgretError, OSError, ValueError, TypeError):
                 return None
@@ -66,21 +67,24 @@ class MapTab:
 
     def svg(self, language: Language, library: str) -> str:
         """The map as HTML: an SVG of up to `MOST` pictures (seeded choice), a legend, room for the picture pointed at."""
-        snapshot = self._tools.runtime.library(library).snapshot
-        places, shares = principal_plane(snapshot.rows)
-        chosen = np.sort(np.random.default_rng(0).permutation(len(snapshot))[:MOST])
-        points = places[chosen]
+        with self._tools.runtime.view(library) as view:
+            return self._svg(language, library, view)
+
+    def _svg(self, language: Language, library: str, view: View) -> str:
+        places, shares = view.memo("plane", lambda: principal_plane(view.matrix[view.numbers]))
+        chosen = np.sort(np.random.default_rng(0).permutation(len(view))[:MOST])
+        points, ids = places[chosen], view.ids(view.numbers[chosen])
         if len(points):
             middle = (points.min(axis=0) + points.max(axis=0)) / 2
             points = (points - middle) / (float(np.abs(points - middle).max()) or 1.0)
-        labels = [str(label or "") for label in snapshot.columns["label"]]
+        labels = [str(label or "") for label in view.column("label", view.numbers)]
         counts = Counter(labels)
         named = [label for label, _ in sorted(counts.items(), key=lambda one: (-one[1], one[0])) if label]
         colours = dict(zip(named, _COLOURS, strict=False))
         dots = "".join(
-            f"<circle data-id='{snapshot.ids[number]}' cx='{x:.4f}' cy='{-y:.4f}' r='0.016' "
+            f"<circle data-id='{id_}' cx='{x:.4f}' cy='{-y:.4f}' r='0.016' "
             f"fill='{colours.get(labels[number], _GREY)}'/>"
-            for number, (x, y) in zip(chosen, points, strict=True)
+            for number, id_, (x, y) in zip(chosen, ids, points, strict=True)
         )
         shown = [(colour, label, counts[label]) for label, colour in colours.items()]
         rest = sum(counts[label] for label in named[len(_COLOURS) :])
@@ -89,7 +93,7 @@ class MapTab:
         legend = "".join(
             f"<li><i style='background:{colour}'></i>{escape(label)} ({count})</li>" for colour, label, count in shown
         )
-        told = said(language, "map_told", shown=len(chosen), count=len(snapshot), share=100 * sum(shares))
+        told = said(language, "map_told", shown=len(chosen), count=len(view), share=100 * sum(shares))
         return (
             f"<p>{escape(told)} {escape(said(language, 'map_hint'))}</p><div class='imgret-map'>"
             f"<svg viewBox='-1.1 -1.1 2.2 2.2' tabindex='0' role='application' aria-label='{escape(told)}' "

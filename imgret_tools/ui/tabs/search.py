@@ -16,7 +16,6 @@ from imgret_tools.engine.calibration import Chance
 from imgret_tools.errors import BadInput, ImageError, ImgretError, NotFound
 from imgret_tools.export import to_csv, to_html
 from imgret_tools.library.filters import split_where
-from imgret_tools.library.library import Library
 from imgret_tools.records import Entry, Hit, Measure, SearchReport, Space
 from imgret_tools.tools import ImageTools
 from imgret_tools.ui.detail import Detail
@@ -199,8 +198,7 @@ class SearchTab:
         status = self._status(language, report)
         if found and not report.hits:
             status = f"<p>{escape(said(language, 'none_close', count=found, share=100 * shares[0]))}</p>"
-        held = self._tools.runtime.library(report.library)
-        pictures = [(self._thumbnail(held, hit), _caption(hit)) for hit in report.hits]
+        pictures = [(self._thumbnail(report.library, hit), _caption(hit)) for hit in report.hits]
         more = len(report.hits) == found and asked.offset + asked.k < report.searched
         named = query.image.label or query.image.id if isinstance(query.image, Entry) else asked.image
         title = [asked.text.strip(), said(language, "an_upload") if asked.upload else ""]
@@ -264,9 +262,9 @@ class SearchTab:
             for button, (name, content) in zip(self.files, contents.items(), strict=True)
         ]
 
-    def _thumbnail(self, library: Library, hit: Hit) -> str:
+    def _thumbnail(self, library: str, hit: Hit) -> str:
         try:
-            return address(self._tools.runtime.thumbnail(library.entry(hit.id)))
+            return address(self._tools.runtime.thumbnail(self._tools.runtime.entry(hit.id, library)))
         except (ImageError, NotFound):  # gone since: an empty place, so that the others keep theirs
             return _GONE
 

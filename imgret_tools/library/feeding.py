@@ -1,0 +1,59 @@
+"""What waits for Chroma, given to it. Whoever has Chroma open may do this, a writer or a reader."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+
+from imgret_tools.errors import LibraryDamaged, LibraryLocked, StorageError
+from imgret_tools.library import catalogue
+from imgret_tools.library.catalogue import transaction
+from imgret_tools.library.chroma import VectorIndex
+from imgret_tools.library.faults import said_plainly
+from imgret_tools.library.rows import row_file
+
+_FEED = 1024
+_log = logging.getLogger(__name__)
+
+
+def feed(home: Path, connection: sqlite3.Connection, index: VectorIndex) -> int:
+    """Give Chroma, which has to be open, what waits for it: new and changed pictures, and ids to forget."""
+    with said_plainly(home):
+        departed = [id_ for (id_,) in connection.execute("SELECT id FROM departed")]
+        if departed:
+            index.forget(departed)
+            with transaction(connection):
+                connection.executemany("DELETE FROM departed WHERE id = ?", [(id_,) for id_ in departed])
+        fed, columns = 0, ", ".join(catalogue.ENTRY)
+        while True:
+            connection.execute("BEGIN")  # one state: a compaction in between would give other rows those numbers
+            try:
+                card = catalogue.read_card(connection)
+                found = connection.execute(
+                    f"SELECT row, changed, {columns} FROM entries WHERE fed < changed ORDER BY row LIMIT {_FEED}"
+                ).fetchall()
+                rows = np.asarray(row_file(home, card).matrix(card.stored)[[row[0] for row in found]], np.float32)
+            finally:
+                connection.execute("COMMIT")
+            if not found:
+                break
+            index.put([catalogue.entry_of(row[2:]) for row in found], rows)
+            with transaction(connection):  # what changed meanwhile goes on waiting
+                connection.executemany(
+                    "UPDATE entries SET fed = ? WHERE id = ? AND row = ?", [(row[1], row[2], row[0]) for row in found]
+                )
+            fed += len(found)
+    return fed
+
+
+def feed_waiting(home: Path, index: VectorIndex) -> None:
+    """`feed` for a reader: where the catalogue cannot be written now, what waits goes on waiting."""
+    try:
+        with closing(catalogue.connect(home, write=True)) as connection:
+            feed(home, connection, index)
+    except (LibraryDamaged, LibraryLocked, StorageError):  # compacted, busy or not writable this moment
+        _log.debug("feeding Chroma was put off", exc_info=True)

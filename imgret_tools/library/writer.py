@@ -1,0 +1,352 @@
+"""What may be done to a library while it is held for writing. Each method is one commit: whole, or not at all."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgret_tools.errors import IndexBroken, IndexUnavailable
+from imgret_tools.library import catalogue
+from imgret_tools.library.catalogue import transaction
+from imgret_tools.library.chroma import VectorIndex
+from imgret_tools.library.faults import said_plainly
+from imgret_tools.library.feeding import feed
+from imgret_tools.library.rows import RowFile, pixel_file, row_file
+from imgret_tools.library.survey import DISPLACED, Survey
+from imgret_tools.records import Entry
+
+_CHROMA_WAIT = 10.0
+_COPY = 4096
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An entry to store with what was made of its content.
+
+    Attributes:
+        entry: its facts; an entry of that id is replaced.
+        row: its unit row (dim,), or the id of a picture whose row it shares.
+        pixels: its pixel row (size * size * 3,) uint8, the id of a picture whose pixel row it shares, or None.
+        ctime: its file's inode time in ns.
+    """
+
+    entry: Entry
+    row: NDArray[np.float32] | str
+    pixels: NDArray[np.uint8] | str | None
+    ctime: int | None = None
+
+
+class Writer:
+    """One library, held for writing.
+
+    Attributes:
+        card: what the library records about itself, as of the last commit.
+        index_left_open: an earlier writer died while it had Chroma open.
+    """
+
+    def __init__(self, home: Path, connection: sqlite3.Connection, index: VectorIndex) -> None:
+        self.home = home
+        self._connection, self._index = connection, index
+        self._turn = threading.RLock()
+        self._open, self._index_open = ExitStack(), False
+        self._feeding = home / "chroma.feeding"
+        self.index_left_open = False
+        self.card = catalogue.read_card(connection)
+
+    def close(self) -> None:
+        """Let go of the catalogue and of Chroma."""
+        self.close_index()
+        self._connection.close()
+
+    def open_index(self, doing: str) -> str:
+        """Open Chroma, so that `feed` may be called; files of it that cannot be used are made anew.
+
+        Returns:
+            "", or why it cannot be had now (busy elsewhere, server away): what is stored then waits for the next time.
+        """
+        for attempt in range(2):
+            try:
+                self._open.enter_context(self._index.opened(self.card, doing, wait=_CHROMA_WAIT, writer=True))
+                self._index_open = True
+                self.index_left_open = self.index_left_open or self._feeding.exists()
+                self._feeding.touch()
+                return ""
+            except IndexBroken as error:
+                if attempt:
+                    return str(error)
+                _log.warning("Chroma's files of %s are made anew: %s", self.home, error)
+                self.wipe_index()
+            except IndexUnavailable as error:
+                return str(error)
+        return ""
+
+    @property
+    def index_open(self) -> bool:
+        """Whether `feed` may be called."""
+        return self._index_open
+
+    def close_index(self) -> None:
+        """Let go of Chroma before the end."""
+        if self._index_open:
+            self._feeding.unlink(missing_ok=True)
+        self._index_open = False
+        self._open.close()
+
+    def wipe_index(self) -> None:
+        """Throw away what Chroma holds: all pictures wait for it."""
+        self._index.wipe()
+        with self._commit():
+            self._connection.execute("UPDATE entries SET fed = 0")
+            self._connection.execute("DELETE FROM departed")
+
+    def survey(self, folder: Path) -> Survey:
+        """The comparison of a folder's files with the catalogue."""
+        return Survey(self._connection, str(folder))
+
+    def entry(self, id_: str) -> Entry | None:
+        """The picture of that id."""
+        columns = ", ".join(catalogue.ENTRY)
+        found = self._connection.execute(f"SELECT {columns} FROM entries WHERE id = ?", (id_,)).fetchone()
+        return None if found is None else catalogue.entry_of(found)
+
+    def store(self, pictures: Sequence[Picture], *, moved: Sequence[tuple[Entry, int | None]] = ()) -> None:
+        """Add or replace pictures, and give others new facts (and their file's inode time), in one commit.
+
+        Rows are appended before the commit that counts them. Of entries that exchange paths none has to be named first.
+        """
+        if not pictures and not moved:
+            return
+        card = self.card
+        rows = np.empty((len(pictures), card.dim), np.float32)
+        with said_plainly(self.home):
+            mapped = row_file(self.home, card).matrix(card.stored)
+            for place, picture in enumerate(pictures):
+                rows[place] = mapped[self._row_of(picture.row)] if isinstance(picture.row, str) else picture.row
+            del mapped
+            pixels = [picture.pixels for picture in pictures if isinstance(picture.pixels, np.ndarray)]
+            if len(rows):
+                row_file(self.home, card).append(rows, after=card.stored)
+            if pixels:
+                pixel_file(self.home, card).append(np.stack(pixels), after=card.pixel_rows)
+            with self._commit():
+                revision = card.revision + 1
+                self._free_paths([*(entry for entry, _ in moved), *(picture.entry for picture in pictures)])
+                for entry, ctime in moved:
+                    catalogue.update(self._connection, entry, revision=revision)
+                    self._connection.execute("UPDATE entries SET ctime = ? WHERE id = ?", (ctime, entry.id))
+                added, place_of_pixels = 0, card.pixel_rows
+                for place, picture in enumerate(pictures):
+                    pixel: int | None = None
+                    if isinstance(picture.pixels, str):
+                        pixel = self._pixel_of(picture.pixels)
+                    elif picture.pixels is not None:
+                        pixel, place_of_pixels = place_of_pixels, place_of_pixels + 1
+                    replaced = self._connection.execute(
+                        "DELETE FROM entries WHERE id = ?", (picture.entry.id,)
+                    ).rowcount
+                    catalogue.insert(
+                        self._connection,
+                        picture.entry,
+                        row=card.stored + place,
+                        pixel=pixel,
+                        ctime=picture.ctime,
+                        revision=revision,
+                    )
+                    added += 1 - replaced
+                    if picture.entry.label_by_user:
+                        self._remember_label(picture.entry)
+                catalogue.set_card(
+                    self._connection,
+                    revision=revision,
+                    images=card.images + added,
+                    stored=card.stored + len(rows),
+                    pixel_rows=place_of_pixels,
+                )
+        self.card = replace(
+            card,
+            revision=revision,
+            images=card.images + added,
+            stored=card.stored + len(rows),
+            pixel_rows=place_of_pixels,
+        )
+
+    def store_pixels(self, pixels: Sequence[tuple[str, NDArray[np.uint8]]]) -> None:
+        """Add pixel rows (size * size * 3,) uint8 of contents that have none, for all pictures with that content hash."""
+        if not pixels:
+            return
+        card = self.card
+        with said_plainly(self.home):
+            pixel_file(self.home, card).append(np.stack([row for _, row in pixels]), after=card.pixel_rows)
+            with self._commit():
+                self._connection.executemany(
+                    "UPDATE entries SET pixel = ? WHERE sha256 = ?",
+                    [(card.pixel_rows + place, sha256) for place, (sha256, _) in enumerate(pixels)],
+                )
+                self._commit_card(pixel_rows=card.pixel_rows + len(pixels))
+
+    def describe(self, entries: Sequence[Entry]) -> None:
+        """Replace the facts of pictures whose rows stay as they are; a label by hand is remembered by content."""
+        if not entries:
+            return
+        with self._commit():
+            for entry in entries:
+                catalogue.update(self._connection, entry, revision=self.card.revision + 1)
+                if entry.label_by_user:
+                    self._remember_label(entry)
+                else:
+                    self._connection.execute("DELETE FROM hand_labels WHERE sha256 = ?", (entry.sha256,))
+            self._commit_card()
+
+    def mark_away(self, ids: Sequence[str], *, away: bool) -> None:
+        """Say that pictures' files are not there now, or that they are again."""
+        if not ids:
+            return
+        with self._commit():
+            self._connection.executemany("UPDATE entries SET away = ? WHERE id = ?", [(int(away), id_) for id_ in ids])
+            self._commit_card()
+
+    def remove(self, ids: Iterable[str], *, forget_labels: bool = False) -> int:
+        """Take pictures out of the library; their files are not touched. Returns how many there were.
+
+        Args:
+            ids: which.
+            forget_labels: also forget the labels given to them by hand, which else come back with the picture.
+        """
+        gone = sorted(ids)
+        if not gone:
+            return 0
+        with self._commit():
+            if forget_labels:
+                self._connection.executemany(
+                    "DELETE FROM hand_labels WHERE sha256 = (SELECT sha256 FROM entries WHERE id = ?)",
+                    [(id_,) for id_ in gone],
+                )
+            count = catalogue.delete(self._connection, gone)
+            self._commit_card(images=self.card.images - count)
+        return count
+
+    def distrust(self, ids: Sequence[str]) -> None:
+        """Note that pictures' rows may not be their files': the next run reads and encodes them anew."""
+        with self._commit():
+            self._connection.executemany(
+                "UPDATE entries SET mtime = -1, sha256 = '' WHERE id = ?", [(id_,) for id_ in ids]
+            )
+            self._commit_card()
+
+    def set_folders(self, folders: Sequence[str]) -> None:
+        """Record the folders that the library is indexed from."""
+        if tuple(sorted(folders)) == self.card.folders:
+            return
+        with self._commit():
+            self._connection.execute("DELETE FROM folders")
+            self._connection.executemany("INSERT INTO folders VALUES (?)", [(folder,) for folder in folders])
+            self._commit_card()
+
+    def set_pixel_size(self, size: int) -> None:
+        """Take up a pixel size: at another one than before all pixel rows are to be made anew, else those that are lost."""
+        if size == self.card.pixel_size:
+            if (whole := pixel_file(self.home, self.card).whole()) < self.card.pixel_rows:
+                with self._commit():
+                    self._connection.execute("UPDATE entries SET pixel = NULL WHERE pixel >= ?", (whole,))
+                    self._commit_card(pixel_rows=whole)
+            return
+        with self._commit():
+            self._connection.execute("UPDATE entries SET pixel = NULL")
+            self._commit_card(pixel_size=size, pixel_rows=0)
+
+    def set_texts(self, **changes: str) -> None:
+        """Change text fields of the card, such as `exclude`."""
+        with self._commit():
+            self._commit_card(**changes)
+
+    def holds_content(self, sha256: str) -> bool:
+        """Whether any picture has that content hash. Safe in threads."""
+        with self._turn:
+            found = self._connection.execute("SELECT 1 FROM entries WHERE sha256 = ? LIMIT 1", (sha256,)).fetchone()
+        return found is not None
+
+    def feed(self) -> int:
+        """Give Chroma, which has to be open, what waits for it; returns how many pictures that were. Safe in a thread."""
+        with closing(catalogue.connect(self.home, write=True)) as connection:
+            return feed(self.home, connection, self._index)
+
+    def compact(self) -> None:
+        """Write the rows anew without the dead ones once those are the greater part."""
+        card = self.card
+        if card.stored < 2 * card.images + 64:
+            return
+        new = replace(card, generation=card.generation + 1)
+        with said_plainly(self.home):
+            live = catalogue.numbers_where(self._connection)
+            places = catalogue.numbers_where(self._connection, "pixel IS NOT NULL", column="pixel")
+            places = np.unique(places)
+            _copy(row_file(self.home, card).matrix(card.stored), live, row_file(self.home, new))
+            _copy(pixel_file(self.home, card).matrix(card.pixel_rows), places, pixel_file(self.home, new))
+            with self._commit():
+                # Numbers only fall, and in this order none meets one that is still in use.
+                self._connection.executemany(
+                    "UPDATE entries SET row = ? WHERE row = ?",
+                    [(new_number, int(old)) for new_number, old in enumerate(live) if new_number != old],
+                )
+                self._connection.executemany(
+                    "UPDATE entries SET pixel = ? WHERE pixel = ?",
+                    [(new_number, int(old)) for new_number, old in enumerate(places) if new_number != old],
+                )
+                self._commit_card(generation=new.generation, stored=len(live), pixel_rows=len(places))
+
+    def sweep(self) -> None:
+        """Delete rows files that do not count any more."""
+        keep = {row_file(self.home, self.card).path, pixel_file(self.home, self.card).path}
+        for file in (*self.home.glob("rows-*.f32"), *self.home.glob("pixels-*.u8")):
+            if file not in keep:
+                with suppress(OSError):  # on Windows a reader may still have it mapped: the next run tries again
+                    file.unlink()
+
+    # Inside
+
+    @contextmanager
+    def _commit(self) -> Iterator[None]:
+        """One transaction; no other thread reads through this connection meanwhile.
+
+        A read that is under way on it would hold the state it began with, and SQLite refuses to write on top of an old one.
+        """
+        with self._turn, said_plainly(self.home), transaction(self._connection):
+            yield
+
+    def _commit_card(self, **changes: str | int) -> None:
+        changed = {"revision": self.card.revision + 1, **changes}
+        catalogue.set_card(self._connection, **changed)
+        self.card = catalogue.read_card(self._connection)
+
+    def _free_paths(self, entries: Sequence[Entry]) -> None:
+        """Let go of the paths that entries are about to leave or to take, so that two may exchange theirs."""
+        self._connection.executemany(
+            f"UPDATE entries SET path = '{DISPLACED}' || id WHERE id = ? OR path = ?",
+            [(entry.id, entry.path) for entry in entries],
+        )
+
+    def _row_of(self, id_: str) -> int:
+        found = self._connection.execute("SELECT row FROM entries WHERE id = ?", (id_,)).fetchone()
+        return int(found[0])
+
+    def _pixel_of(self, id_: str) -> int | None:
+        found = self._connection.execute("SELECT pixel FROM entries WHERE id = ?", (id_,)).fetchone()
+        return None if found is None or found[0] is None else int(found[0])
+
+    def _remember_label(self, entry: Entry) -> None:
+        self._connection.execute("INSERT OR REPLACE INTO hand_labels VALUES (?, ?)", (entry.sha256, entry.label))
+
+
+def _copy(matrix: NDArray[np.generic], numbers: NDArray[np.intp], target: RowFile) -> None:
+    target.path.unlink(missing_ok=True)
+    for start in range(0, len(numbers), _COPY):
+        target.append(np.asarray(matrix[numbers[start : start + _COPY]]), after=start)
