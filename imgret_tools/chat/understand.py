@@ -291,7 +291,11 @@ def _facts(rest: _Sentence) -> list[str]:
     found: list[str] = []
     for pattern, form in FACTS:
         while match := re.search(pattern, rest.folded):
-            parts = {name.rstrip("2"): rest.typed[match.start(name) : match.end(name)] for name in match.groupdict() if match[name]}
+            parts = {
+                name.rstrip("2"): rest.typed[match.start(name) : match.end(name)]
+                for name in match.groupdict()
+                if match[name]
+            }
             month = fold(parts.get("month", ""))
             if month:
                 number = int(month) if month.isdigit() else MONTHS[month[:3]]
