@@ -68,7 +68,7 @@ ASKS: tuple[tuple[Ask, Language, str], ...] = (
     ("undo", "en", r"(?:undo|revert|take (?:that|it) back|never mind|nevermind|forget (?:that|it)|go back|cancel that|back)"
      r"(?: (?:that|it|please|the last (?:one|step|search|change|filter)|to (?:the|my) (?:previous|last|earlier) (?:search|results?|one)|one step|my last (?:step|search|change)))*"),
     ("undo", "en", r"(?:back to|return to|show(?: me)?|repeat) (?:the|my) (?:previous|last|earlier) (?:search|results?)(?: again)?"),
-    ("undo", "vi", r"(?:hoan tac|tro lai|quay lai|bo qua|huy)(?: (?:buoc|lenh|lan tim|ket qua|tim kiem|thao tac|dieu)?\s?(?:truoc|do|vua roi|cuoi|truoc do))?(?: di| nhe)?"),
+    ("undo", "vi", r"(?:hoan tac|tro lai|quay lai|bo qua|huy|bo)(?: (?:buoc|lenh|lan tim|ket qua|tim kiem|thao tac|dieu)?\s?(?:truoc|do|vua roi|cuoi|truoc do))?(?: di| nhe)?"),
     ("back", "en", r"(?:(?:show|go)(?: me)?(?: to)? )?(?:the )?(?:previous|prev|earlier|last|preceding) (?:page|ones|pictures|photos|images|hits|pics|results page)"
      r"|(?:go )?(?:one |a )?page back|go back (?:one|a) page|back one page|(?:go )?back to the (?:previous|last) page"),
     ("back", "vi", r"(?:(?:xem|ve|quay (?:lai|ve)|tro (?:lai|ve)|lui (?:lai|ve)?|lui)\s?(?:lai )?)?(?:mot )?trang (?:truoc|truoc do|vua roi)|lui (?:lai )?(?:mot )?trang"
@@ -86,9 +86,9 @@ ASKS: tuple[tuple[Ask, Language, str], ...] = (
     ("switch", "en", r"(?:switch|change|go|move|jump|swap|over)(?: over)?(?: back)? (?:to )?(?:the )?(?:library )?(?:called |named )?" + _LIB + r"(?: library)?"
      r"|(?:use|open|select|choose|pick|load|take|search in) (?:the |my )?(?:library (?:called |named )?(?P<library2>[^\s?]+)|(?P<library3>[^\s?]+) library)(?: (?:now|instead|from now on))?"
      r"|(?:from now on|now)(?: in| use)? (?:the )?library (?P<library4>[^\s?]+)"),
-    ("switch", "vi", r"(?:hay )?(?:chuyen|doi|qua|sang|mo|dung|chon|vao|su dung|quay ve|tro ve)(?: (?:sang|qua|den|toi|ve|vao))? thu vien (?:ten (?:la )?)?(?!nao|gi)" + _LIB + r"(?: (?:di|nhe|nha))?"),
+    ("switch", "vi", r"(?:hay )?(?:chuyen|doi|qua|sang|mo|dung|chon|vao|su dung|quay ve|tro ve)(?: (?:sang|qua|den|toi|ve|vao))? thu vien (?:ten (?:la )?)?(?!(?:nao|gi)\b)" + _LIB + r"(?: (?:di|nhe|nha))?"),
     ("duplicates", "en", r"(?:.*\b)?(?:duplicates?|duplicated|dupes?|copies|doubles|doublets)(?:\b.*)?"
-     r"|.*\b(?:same|identical) (?:picture|photo|image|pictures|photos|images)\b.*\b(?:twice|more than once|several times|again)\b.*|.*\bmore than once\b|.*\b(?:identical|near-identical) (?:pictures|photos|images)\b.*"),
+     r"|.*\b(?:same|identical) (?:picture|photo|image|pictures|photos|images)\b.*\b(?:twice|more than once|several times|again)\b.*|.*\b(?:more than once|twice)\b|.*\b(?:identical|near-identical) (?:pictures|photos|images)\b.*"),
     ("duplicates", "vi", r".*\b(?:trung lap|trung nhau|bi trung|anh trung|hinh trung|giong het nhau|y het nhau|y het|bi lap|anh lap|ban sao|trung)\b.*"),
     ("folder", "en", r"compare (?:all |the )?(?:(?:queries|pictures|photos|images|measures|metrics)? ?(?:in|of|from|on|with|for) )?(?:the |my |a )?(?:whole )?(?:folder|directory)(?: of queries)? (?P<text>\S+)"),
     ("folder", "vi", r"so sanh (?:(?:cac |moi |tat ca )?(?:anh|do do|truy van)? ?(?:trong|cua|tren|voi|cho) )?(?:ca )?thu muc (?P<text>\S+)"),
@@ -106,7 +106,7 @@ ASKS: tuple[tuple[Ask, Language, str], ...] = (
      r"|(?:trong )?(?:thu vien|bo anh|o day|day)(?: nay)?(?: (?P<library2>(?!co |chua )[^\s?]+))? (?:co|chua|gom) (?:nhung |cac )?(?:gi|anh gi|loai anh nao|cai gi|nhung gi)(?: (?:vay|the))?"
      r"|(?:(?:cho (?:toi )?)?(?:xem|liet ke)|co|danh sach)?(?: (?:tat ca|cac|nhung|bao nhieu))* ?(?:nhan|loai|lop|may anh|the loai|danh muc)(?: (?:nao|gi|dang co|hien co|anh|trong thu vien|nay))*(?: (?:vay|the|khong))?"
      r"|thong ke|tom tat|tong quan|(?:thu vien|bo anh)(?: nay)? (?:lon|to) (?:co nao|bao nhieu|the nao)|(?:cac )?anh (?:nay )?(?:duoc )?chup (?:khi nao|tu nam nao|nam nao|nhung nam nao)"),
-    ("count", "en", rf"(?:how many|count|count up|what(?:'s| is) the number of|number of|total(?: number)?(?: of)?)(?: (?:all|the|my|of))*(?: {_PICS})?(?: (?:of|with|show|showing|are of|do i have of))?(?: (?:a|an|the))?"
+    ("count", "en", rf"(?:how many|count|count up|what(?:'s| is) the (?:total )?number of|number of|total(?: number)?(?: of)?)(?: (?:all|the|my|of))*(?: {_PICS})?(?: (?:of|with|show|showing|are of|do i have of))?(?: (?:a|an|the))?"
      r"(?: (?P<text>(?!(?:are|do|in|have|is)\b).+?))??"
      rf"(?: (?:{_PICS}|are there|are here|there are|do (?:i|you|we) have|have (?:i|you|we) got|are|there|in total|altogether|exist|in (?:the|this|my)(?: whole)? (?:library|collection)|(?:are )?in library (?P<library>[^\s?]+)|in here|have you indexed|are indexed))*"),
     ("count", "vi", r"(?:dem(?: xem)?(?: co)?(?: bao nhieu)?|(?:trong thu vien )?(?:nay )?co (?:tat ca |tong cong )?(?:bao nhieu|may)|bao nhieu|so luong|tong (?:so|cong)(?: co)?(?: bao nhieu)?|thu vien(?: nay)? co (?:bao nhieu|may))"
@@ -116,7 +116,7 @@ ASKS: tuple[tuple[Ask, Language, str], ...] = (
 """What to do, in which language, and the pattern; the first that fits counts."""
 
 _COURTESY = {
-    "before": r"^(?:(?:please|pls|plz|can|could|would|will|you|so|now|then|and|hey|ok|okay|well|um|i want to|i'd like to|let's|just|vui long|lam on|hay|ban oi|ban"
+    "before": r"^(?:(?:please|pls|plz|can|could|would|will|you|so(?! sanh| luong)|now|then|and|hey|ok|okay|well|um|i want to|i'd like to|let's|just|vui long|lam on|hay|ban oi|ban"
     r"|gio|the|the thi|giup toi|giup minh|co the)[,\s]+)+(?=\S)",
     "after": r"[,\s]+(?:please|pls|plz|now|thanks|thank you|for me|nhe|di|a|nha|voi|giup toi|giup minh|cho toi|cho minh|duoc khong)$",
 }

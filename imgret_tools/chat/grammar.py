@@ -17,7 +17,7 @@ MEASURES = {"cosine": "cosine", "pearson": "pearson", "l1": "l1", "l2": "l2", "m
     "euclidean": "l2",
 }
 _MEASURE = r"(?P<value>cosine|pearson|l1|l2|manhattan|euclid(?:ean)?)\b"
-PATH = r"(?:https?://\S+|\S+\.(?:jpe?g|png|webp|gif|bmp|tiff?|heic|heif|avif|jp2)\b|\b[0-9a-f]{12}(?:-\d+)?\b)"
+PATH = r"(?:https?://\S+|\bupload-\d+\b|\S+\.(?:jpe?g|png|webp|gif|bmp|tiff?|heic|heif|avif|jp2)\b|\b[0-9a-f]{12}(?:-\d+)?\b)"
 FILTER = r",?\s*(?:\b(?:with|and|voi|va)\s+)?(?P<value>(?:width|height|bytes|taken|camera|label|path|folder|latitude|longitude)\s*(?:!=|>=|<=|=|>|<|~)\s*\S+)"
 
 
@@ -102,7 +102,7 @@ ENGLISH = Grammar(
     rf"|^(?:(?:show|give|see|get|any|and|are there|i want)(?: me)? )*(?:some )?more(?: {_PICTURES}| of (?:them|these|those)| like that| please)*$"
     r"|^(?:go on|keep going|continue|what else|anything else|further|load more|and then|the rest)$",
     without=r",?\s*\b(?:but not|but no|but without|without|except(?: for)?|excluding|not|, no)\s+(?P<value>.+)$",
-    likeness=rf"^.*?\b(?:like|similar to|resembl\w+|by (?:image|picture|photo)|close to)\b(?:\s+{_PICTURES})?",
+    likeness=rf"^.*?\b(?:like|similar (?:(?:pictures?|photos?|images?|ones?|shots?) )?to|resembl\w+|by (?:image|picture|photo)|close to)\b(?:\s+{_PICTURES})?",
     but=r"^(?:,?\s*but\s+)+",
     courtesy=r"\bfor (?:me|us)\s*[?.!]*$",
     asks=r"^(?:what|who|why|when|how)\b",
@@ -208,7 +208,6 @@ SORTS: tuple[tuple[str, str], ...] = (
 COMMANDS = frozenset(
     "search similar library libraries duplicates duplicate compare measure measures pictures picture photos photo images "
     "number describe newest oldest largest label labels labelled delete index folder switch browse previous thanks "
-    "everything second third fourth results result show enlarge instead using without "
-    "giong tuong trang truoc thich nhan".split()
+    "everything second third fourth results result show enlarge instead using without".split()
 )
 """Words of command that a slip of the finger is put right to (folded, five letters or more)."""

@@ -110,6 +110,8 @@ class _Sentence:
         return value
 
     def cut(self, start: int, end: int) -> None:
+        # one blank where the piece was: patterns count on words being one blank apart
+        start, end = len(self.folded[:start].rstrip()), len(self.folded) - len(self.folded[end:].lstrip())
         self.typed = f"{self.typed[:start]} {self.typed[end:]}"
         self.folded = f"{self.folded[:start]} {self.folded[end:]}"
 
@@ -144,7 +146,7 @@ def corrected(text: str) -> str:
         if len(word) < 5 or word in _COMMANDS:
             return found[0]
         near = [known for known in _COMMANDS if known[0] == word[0] and _one_slip(word, known)]
-        return near[0] if len(near) == 1 else found[0]
+        return min(near, key=lambda known: (-len(known), known)) if near else found[0]
 
     return re.sub(r"(?<![\w./\\~=#\"'-])[^\W\d_]+(?![\w./\\~=\"'-])", right, unicodedata.normalize("NFC", text))
 
