@@ -308,7 +308,7 @@ class LibraryList(Record):
     def __str__(self) -> str:
         if not self.libraries:
             return "There is no library yet; index a folder to make one."
-        return "\n".join(
+        return "Libraries there are:\n" + "\n".join(
             f"{quoted(str(one['name']), 60)}: cannot be opened: {one['damaged']}"
             if one.get("damaged")
             else f"{quoted(str(one['name']), 60)}: {one['images']} pictures, {one['labels']} labels, encoder {one['encoder']}"
@@ -382,7 +382,7 @@ class Shown(Record):
         facts = [
             f"{self.id} {quoted(self.name, 80)}{f', label {quoted(self.label, 40)}' if self.label else ''}: "
             f"{self.width} x {self.height} px, {self.bytes / 1e6:.2g} MB",
-            f"taken {self.taken or 'unknown'}" + (f" with {quoted(self.camera, 60)}" if self.camera else "") + place,
+            f"date taken: {self.taken or 'unknown'}; camera: {quoted(self.camera or 'unknown', 60)}{place}",
         ]
         return "\n".join(facts)
 
@@ -411,7 +411,7 @@ class DuplicateReport(Record):
         lines = [
             f"{len(self.groups)} groups of pictures alike in {quoted(self.library)}, {spare} could go (nothing is deleted):"
             if self.groups
-            else f"There are no duplicates in {quoted(self.library)}."
+            else f"There are no duplicates in {quoted(self.library)}: no two pictures are the same or nearly the same."
         ]
         for number, group in enumerate(self.groups[:10], 1):
             others = ", ".join(f"{hit.id} {quoted(hit.name, 40)}" for hit in group.hits[:4] if hit.id != group.keep)

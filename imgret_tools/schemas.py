@@ -73,7 +73,7 @@ def _published(name: str) -> PublishedTool:
             Annotated[
                 hints[parameter.name],
                 Field(description=said[parameter.name]),
-                WithJsonSchema(_plain_schema(hints[parameter.name])),
+                WithJsonSchema(_plain_schema(hints[parameter.name], parameter.default)),
             ],
             _default(parameter.default),
         )
@@ -91,14 +91,15 @@ def _default(value: object) -> object:
     return Field(default_factory=lambda: None) if value is None else value
 
 
-def _plain_schema(hint: object) -> dict[str, object]:
+def _plain_schema(hint: object, default: object) -> dict[str, object]:
     """The schema of an argument's type without `null`: what may be left out need not be sent as null.
 
-    Some clients take no `anyOf` (smolagents), others count every token of it.
+    Some clients take no `anyOf` (smolagents, Gemini), others count every token of it; what may be left out is `nullable`, which
+    those two read.
     """
     schema: dict[str, object] = TypeAdapter(_present(hint)).json_schema()  # type: ignore[arg-type]
     schema.pop("title", None)
-    return schema
+    return schema if default is inspect.Parameter.empty else {**schema, "nullable": True}
 
 
 def _present(hint: object) -> object:
@@ -181,7 +182,7 @@ def essence(report: Report) -> dict[str, object]:
             return {
                 "library": report.library,
                 "matching": report.matching,
-                "hits": [_hit(hit, match=hit.match) for hit in report.hits],
+                "hits": [_hit(hit, **({"match": hit.match} if hit.match else {})) for hit in report.hits],
                 **({"notice": report.notice} if report.notice else {}),
             }
         case Comparison():
@@ -208,6 +209,12 @@ def essence(report: Report) -> dict[str, object]:
                 ],
                 "count": len(report.groups),
             }
+        case Shown():
+            known = {"label": report.label, "taken": report.taken, "camera": report.camera}
+            size = {"width": report.width, "height": report.height}
+            return {"id": report.id, "path": report.name, **size} | {name: fact for name, fact in known.items() if fact}
+        case LibraryList():
+            return {"libraries": [{"name": one["name"], "images": one["images"]} for one in report.libraries]}
         case IndexReport():
             counted = ("library", "added", "updated", "unchanged", "removed", "renamed", "total", "cancelled")
             whole = report.to_dict()

@@ -224,6 +224,7 @@ def serve(
     allow_writes: bool = False,
     allow_urls: bool = False,
     auth: str | None = None,
+    allow_hosts: Sequence[str] = (),
     start_talk: Callable[[ImageTools], Talk] | None = None,
 ) -> None:
     """Serve the app until it is interrupted.
@@ -240,6 +241,7 @@ def serve(
         allow_writes: a shared app may index too.
         allow_urls: queries may be public URLs.
         auth: `USER:PASS` asked of every visitor; MCP then asks for a token that is printed.
+        allow_hosts: names of a proxy or a link under which MCP is asked too.
         start_talk: begins a chat on the tools.
     """
     import uvicorn
@@ -270,7 +272,11 @@ def serve(
         )
         token = secrets.token_urlsafe(24) if login else ""
         app = mount(
-            tools, page, auth=login, token=token, hosts=LOOPBACK if host in ("127.0.0.1", "localhost") else ("*",)
+            tools,
+            page,
+            auth=login,
+            token=token,
+            hosts=(*LOOPBACK, *allow_hosts) if host in LOOPBACK and not share else ("*",),
         )
         if token:
             _say(f"MCP at /mcp expects the header  Authorization: Bearer {token}")
