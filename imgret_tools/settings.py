@@ -3,6 +3,7 @@
 | variable            | field          | meaning                                                                     |
 |---------------------|----------------|-----------------------------------------------------------------------------|
 | `IMGRET_DATA_DIR`   | `data_dir`     | libraries and caches; default: the platform's user data folder              |
+| `IMGRET_CACHE_DIR`  | `cache_dir`    | networks converted to ONNX once; default: `cache` in the data folder        |
 | `IMGRET_ROOTS`      | `roots`        | folders tools may read, separated by os.pathsep; default: the working folder|
 | `IMGRET_ENCODER`    | `encoder`      | what a new library starts with; default `auto`                              |
 | `IMGRET_DEVICE`     | `device`       | torch device; default: cuda, else mps, else cpu                             |
@@ -24,6 +25,10 @@ def _default_data_dir() -> Path:
     return Path(platformdirs.user_data_dir("imgret", appauthor=False))
 
 
+def _default_cache_dir(data_dir: Path) -> Path:
+    return data_dir / "cache"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """One process's settings; `Settings()` takes what it is given and defaults for the rest, never the environment."""
@@ -40,9 +45,13 @@ class Settings:
     allow_urls: bool = False
     max_megapixels: int = 200
     pixel_size: int = 64
+    cache_dir: Path | None = None
+    """Networks converted to ONNX, once for all libraries; made in the data folder when left out."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "data_dir", Path(self.data_dir).expanduser().resolve())
+        cache_dir = self.cache_dir or _default_cache_dir(self.data_dir)
+        object.__setattr__(self, "cache_dir", Path(cache_dir).expanduser().resolve())
         object.__setattr__(self, "roots", tuple(Path(root).expanduser().resolve() for root in self.roots))
 
     @classmethod
@@ -53,6 +62,7 @@ class Settings:
             name: env[variable]
             for name, variable in (
                 ("data_dir", "IMGRET_DATA_DIR"),
+                ("cache_dir", "IMGRET_CACHE_DIR"),
                 ("encoder", "IMGRET_ENCODER"),
                 ("device", "IMGRET_DEVICE"),
                 ("chroma_url", "IMGRET_CHROMA_URL"),

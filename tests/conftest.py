@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,13 +21,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imgret_tools import ImageTools, Runtime, Settings
+from imgret_tools import ImageTools, Runtime, Settings, settings
 from imgret_tools.records import Entry
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 ROOT = Path(__file__).parent.parent
+
+# Converted once for all tests and the processes they start, not for each of their data folders.
+CONVERTED = Path(tempfile.mkdtemp(prefix="imgret-converted-"))
+atexit.register(shutil.rmtree, CONVERTED, ignore_errors=True)
+os.environ["IMGRET_CACHE_DIR"] = str(CONVERTED)
+settings._default_cache_dir = lambda data_dir: CONVERTED
 
 PHOTOS = {
     "cat": ["skimage/data/chelsea.png"],
@@ -117,9 +125,9 @@ def runtime(tmp_path: Path) -> Iterator[Runtime]:
 
 
 @pytest.fixture(scope="session")
-def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def converted() -> Path:
     """A cache of networks converted to ONNX for the whole session; the first test that needs one converts it."""
-    return tmp_path_factory.mktemp("converted")
+    return CONVERTED
 
 
 @pytest.fixture(scope="session")

@@ -129,7 +129,7 @@ def _explain(runtime: Runtime, view: View, query: Query, id_: str, space: Space,
         return _explanation(view, id_, query, space, metric, value, method, [(side, cells) for side in sides])
     if query.image is None and not query.text and not query.not_text:
         raise BadInput("There is nothing to explain: give the picture or the text that was searched for.")
-    side = runtime.encoder(view.card.encoder).side
+    side = runtime.encoder_of(view.card).side
     asked, held = runtime.vector(view, query), view.row(id_)
     picture = _shrunk(runtime.open_query(entry, side), side)
     regions: list[tuple[Side, Grid]] = []
@@ -233,7 +233,7 @@ def _pixel_parts(metric: Metric, a: NDArray[np.uint8], b: NDArray[np.uint8]) -> 
 
 def _seen_in(runtime: Runtime, view: View, *, query: Image.Image, hit: Image.Image) -> dict[str, list[ClassShare]]:
     """What the encoder takes the two pictures for, if it knows classes."""
-    encoder = runtime.encoder(view.card.encoder)
+    encoder = runtime.encoder_of(view.card)
     if not isinstance(encoder, NamesClasses):
         return {}
     return {
@@ -246,7 +246,7 @@ def _seen_in(runtime: Runtime, view: View, *, query: Image.Image, hit: Image.Ima
 
 def _carried_by(runtime: Runtime, view: View, hit: Image.Image, text: str) -> dict[str, list[ClassShare]]:
     """The classes that carried a text's hit, if the encoder works through classes."""
-    encoder = runtime.encoder(view.card.encoder)
+    encoder = runtime.encoder_of(view.card)
     if not isinstance(encoder, NamesClasses):
         return {}
     return {"text": [ClassShare(name, round(share, 4)) for name, share in encoder.why_text(encoder.prepare(hit), text)]}

@@ -65,7 +65,7 @@ def suggest_labels(runtime: Runtime, id_: str, *, library: str = "default", top:
     total = sum(votes.values()) or 1.0
     ranked = sorted(votes.items(), key=lambda vote: -vote[1])
     suggestions = [Suggestion(label, round(vote / total, 4), "neighbours") for label, vote in ranked]
-    encoder = runtime.encoder(card.encoder)
+    encoder = runtime.encoder_of(card)
     if isinstance(encoder, NamesClasses):
         try:
             name, share = encoder.classify(encoder.prepare(runtime.open_query(entry, encoder.side)), top=1)[0]

@@ -55,8 +55,8 @@ from imgret_tools.settings import Settings
 
 EXACT_UP_TO = 50_000
 """With `search="auto"`, larger libraries are searched by HNSW; below, an exact scan is as fast (measured: README)."""
-TEXT_WEIGHT = 2.0
-"""How much a text counts beside a picture in a query of both: cosines of text and picture spread about half as wide."""
+TEXT_WEIGHT = 3.0
+"""How much a text counts beside a picture in a query of both: cosines of text and picture spread a third as wide."""
 _ROW_IS_NOT_ITS_PICTURE = 0.98
 """Cosine below which a stored row and the one made of the file now are of two pictures: decoders of two versions differ less."""
 
@@ -69,7 +69,7 @@ class Runtime:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._libraries: dict[str, Library] = {}
-        self._encoders: dict[str, Encoder] = {}
+        self._encoders: dict[tuple[str, str], Encoder] = {}
         self._loading: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
         self.thumbnails = ThumbnailCache(settings.data_dir / "thumbnails")
@@ -199,7 +199,7 @@ class Runtime:
             try:
                 return index_folder(
                     target,
-                    self.encoder(spec or card.encoder),
+                    self.encoder_of(target.card) if spec == card.encoder else self.encoder(str(spec)),
                     folder,
                     thumbnails=self.thumbnails,
                     pixel_size=pixel_size,
@@ -323,7 +323,7 @@ class Runtime:
         ]
 
     def _of_other_content(self, card: Card, entries: Sequence[Entry], rows: NDArray[np.float32]) -> list[Entry]:
-        encoder = self.encoder(card.encoder)
+        encoder = self.encoder_of(card)
         require(card, encoder=encoder.name, fingerprint=encoder.fingerprint)
         wrong = []
         for entry, row in zip(entries, rows, strict=True):
@@ -359,15 +359,32 @@ class Runtime:
 
     # Encoding
 
-    def encoder(self, spec: str) -> Encoder:
-        """The encoder of that name, loaded once; everyone who encodes with it takes turns, whatever they are doing."""
+    def encoder(self, spec: str, *, fingerprint: str = "") -> Encoder:
+        """The encoder of that name, loaded once; everyone who encodes with it takes turns, whatever they are doing.
+
+        Args:
+            spec: as `make_encoder` takes it.
+            fingerprint: what a library recorded beside it; an older library gets the recipe that it was made with.
+        """
         with self._lock:
             loading = self._loading.setdefault(spec, threading.Lock())
         with loading:  # another encoder's loading is not waited for
-            found = self._encoders.get(spec)
+            found = self._encoders.get((spec, fingerprint))
             if found is None:
-                found = self._encoders[spec] = one_at_a_time(make_encoder(spec, device=self.settings.device))
+                made = make_encoder(
+                    spec,
+                    fingerprint=fingerprint,
+                    device=self.settings.device,
+                    cache=self.settings.cache_dir,
+                )
+                known = self._encoders.get((spec, made.fingerprint))
+                found = known or one_at_a_time(made)
+                self._encoders[spec, fingerprint] = self._encoders[spec, made.fingerprint] = found
         return found
+
+    def encoder_of(self, card: Card) -> Encoder:
+        """The encoder that a library was made with."""
+        return self.encoder(card.encoder, fingerprint=card.fingerprint)
 
     def encode_image(self, view: View, image: Image.Image) -> NDArray[np.float32]:
         """The unit row (dim,) of a picture, by the library's own encoder."""
@@ -387,7 +404,7 @@ class Runtime:
         return np.asarray(self._checked(view).encode_texts(texts))
 
     def _checked(self, view: View) -> Encoder:
-        encoder = self.encoder(view.card.encoder)
+        encoder = self.encoder_of(view.card)
         require(view.card, encoder=encoder.name, fingerprint=encoder.fingerprint)
         return encoder
 
@@ -422,7 +439,7 @@ class Runtime:
         if isinstance(query.image, Entry):
             row += view.row(query.image.id)
         elif query.image is not None:
-            row += self.encode_image(view, self.open_query(query.image, self.encoder(view.card.encoder).side))
+            row += self.encode_image(view, self.open_query(query.image, self.encoder_of(view.card).side))
         alone = query.image is None
         if query.text:
             row += (1.0 if alone else TEXT_WEIGHT) * self.encode_text(view, query.text)
@@ -444,7 +461,7 @@ class Runtime:
 
         A JPEG decoded at another scale has slightly other pixels.
         """
-        return max(self.encoder(view.card.encoder).side, view.card.pixel_size)
+        return max(self.encoder_of(view.card).side, view.card.pixel_size)
 
     def pixel_stats(self, view: View) -> RowStats:
         """Sums over the library's pixel rows that every comparison needs; made once for a revision."""

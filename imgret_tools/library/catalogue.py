@@ -256,13 +256,13 @@ def select(
             yield found[number][1:]
 
 
+FACTS = tuple(name for name in ENTRY if name not in ("id", "away"))
+"""The fields that Chroma keeps beside a row."""
+
+
 def mapping_of(entry: Entry) -> Mapping[str, Scalar]:
-    """What Chroma keeps beside a row: the entry's facts that are known, without its id."""
-    return {
-        name: value
-        for name, value in dataclasses.asdict(entry).items()
-        if value is not None and name not in ("id", "away")
-    }
+    """What Chroma keeps beside a row: the entry's facts that are known."""
+    return {name: value for name in FACTS if (value := getattr(entry, name)) is not None}
 
 
 def under_sql(folder: str) -> tuple[str, list[str]]:

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgret_tools.errors import ImgretError, IndexBroken, IndexUnavailable, LibraryLocked, own_words
-from imgret_tools.library.catalogue import Card, mapping_of
+from imgret_tools.library.catalogue import FACTS, Card, mapping_of
 from imgret_tools.library.faults import full
 from imgret_tools.library.lock import FolderLock
 from imgret_tools.records import Entry
@@ -120,18 +120,35 @@ class VectorIndex:
         return [(id_, float(distance)) for id_, distance in zip(result["ids"][0], distances, strict=True)]
 
     def put(self, entries: Sequence[Entry], rows: NDArray[np.float32]) -> None:
-        """Add or replace n entries with their rows (n, dim)."""
+        """Add or replace n entries with their rows (n, dim).
+
+        An id that is there is taken out first: moving a point inside HNSW can leave others that no search reaches.
+        """
         with self._explained():
             assert self._client is not None
             limit = min(_BLOCK, self._client.get_max_batch_size())
             for start in range(0, len(entries), limit):
                 part = entries[start : start + limit]
+                ids = [entry.id for entry in part]
                 for space in HNSW_SPACES:
-                    self._collections[space].upsert(
-                        ids=[entry.id for entry in part],
+                    collection = self._collections[space]
+                    if there := collection.get(ids=ids, include=[])["ids"]:
+                        collection.delete(ids=there)
+                    collection.upsert(
+                        ids=ids,
                         embeddings=np.asarray(rows[start : start + limit], np.float32),
                         metadatas=[dict(mapping_of(entry)) for entry in part],
                     )
+
+    def describe(self, entries: Sequence[Entry]) -> None:
+        """Replace the facts of entries whose rows are there and stay as they are."""
+        with self._explained():
+            for start in range(0, len(entries), _BLOCK):
+                part = entries[start : start + _BLOCK]
+                # Chroma merges metadata: a field that went has to be named with None to go.
+                facts = [dict.fromkeys(FACTS) | dict(mapping_of(entry)) for entry in part]
+                for space in HNSW_SPACES:
+                    self._collections[space].update(ids=[entry.id for entry in part], metadatas=facts)  # type: ignore[arg-type]
 
     def forget(self, ids: Sequence[str]) -> None:
         """Take ids out; those that are not there are passed over."""

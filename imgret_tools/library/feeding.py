@@ -34,17 +34,20 @@ def feed(home: Path, connection: sqlite3.Connection, index: VectorIndex) -> int:
             try:
                 card = catalogue.read_card(connection)
                 found = connection.execute(
-                    f"SELECT row, changed, {columns} FROM entries WHERE fed < changed ORDER BY row LIMIT {_FEED}"
+                    f"SELECT row, changed, fed, {columns} FROM entries WHERE fed < changed ORDER BY row LIMIT {_FEED}"
                 ).fetchall()
                 rows = np.asarray(row_file(home, card).matrix(card.stored)[[row[0] for row in found]], np.float32)
             finally:
                 connection.execute("COMMIT")
             if not found:
                 break
-            index.put([catalogue.entry_of(row[2:]) for row in found], rows)
+            entries = [catalogue.entry_of(row[3:]) for row in found]
+            new = [place for place, row in enumerate(found) if not row[2]]
+            index.put([entries[place] for place in new], rows[new])
+            index.describe([entry for entry, row in zip(entries, found, strict=True) if row[2]])
             with transaction(connection):  # what changed meanwhile goes on waiting
                 connection.executemany(
-                    "UPDATE entries SET fed = ? WHERE id = ? AND row = ?", [(row[1], row[2], row[0]) for row in found]
+                    "UPDATE entries SET fed = ? WHERE id = ? AND row = ?", [(row[1], row[3], row[0]) for row in found]
                 )
             fed += len(found)
     return fed

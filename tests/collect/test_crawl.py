@@ -296,7 +296,7 @@ window.open("INSIDE/popup"); navigator.sendBeacon("INSIDE/beacon");
 LET_ONE_THROUGH = """
 import sys
 from pathlib import Path
-from imgret_tools.collect import guard
+from imgret_tools.collect.net import guard
 from imgret_tools.collect.steps.crawl import crawl
 from imgret_tools.collect.spec import load_spec
 judge = guard.why_refused

@@ -112,7 +112,7 @@ def public_first(monkeypatch: pytest.MonkeyPatch, name: str, answers: list[str])
 
 
 def test_a_redirect_inside_is_refused(site: Site, other_site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    from imgret_tools.collect import guard
+    from imgret_tools.collect.net import guard
 
     judge = guard.why_refused
     monkeypatch.setattr(guard, "why_refused", lambda address: "" if address == "127.0.0.1" else judge(address))
@@ -205,7 +205,7 @@ def test_picture_kinds() -> None:
 
 def test_the_guard_is_cheap_to_import() -> None:
     heavy = "('httpx', 'PIL', 'numpy', 'torch')"
-    code = f"import sys, imgret_tools.collect.guard; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, imgret_tools.collect.net.guard; print([m for m in {heavy} if m in sys.modules])"
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
     )

@@ -297,9 +297,9 @@ from pathlib import Path
 from imgret_tools import Runtime, Settings
 with Runtime.open(Settings(data_dir=sys.argv[1], encoder="mini")) as runtime:
     real = runtime.encoder
-    def slow(spec):
+    def slow(spec, **more):
         time.sleep(float(sys.argv[3]))
-        return real(spec)
+        return real(spec, **more)
     runtime.encoder = slow
     for _ in range(40):
         try:
