@@ -84,7 +84,7 @@ def refine(
     """The smoothed rows of a library, or None where smoothing would not help.
 
     Flat memory beside the result: blocks of some MB, whatever n. All of it costs n * n * d products: 2 s at 5,000 rows
-    of 768 numbers, a minute and a half at 50,000 on two cores. With `before` it costs (changes) * n * d: only rows that
+    of 768 numbers and 6 s at 10,000, measured on two cores; by n squared that is minutes at 50,000. With `before` it costs (changes) * n * d: only rows that
     changed, whose neighbours went, or that a new row is near to are made again; the result is then the same as that
     of the whole under the old centre. The centre is measured anew, and all is made again, when a tenth has changed.
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 FILE = Path(__file__).with_name("vietnamese.txt")
+CLASSES_FILE = Path(__file__).with_name("vietnamese_classes.txt")
 
 _TONES = "\u0300\u0301\u0303\u0309\u0323"  # grave, acute, tilde, hook, dot below
 _ONLY_VIETNAMESE = re.compile("[ăđơư\u1ea0-\u1ef9]")
@@ -23,6 +24,7 @@ _KINDS: dict[str, Literal["adjective", "other"]] = {
     "connectives": "other",
     "fillers": "other",
 }
+_ASIDE = re.compile(r" \(| / ")  # "ram (adult male sheep)", "baluster / handrail": the name is what stands before
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 
 
@@ -149,7 +151,26 @@ def _glossary() -> _Glossary:
     for key, entries in sharing.items():
         likely = {entry for entry in entries if entry.kind == "adjective"} or entries
         plain[key] = likely.pop() if len(likely) == 1 else None
+    _add_classes(exact, plain)
     return _Glossary(exact, plain, max(map(len, exact)))
+
+
+def _add_classes(exact: dict[tuple[str, ...], _Entry], plain: dict[tuple[str, ...], _Entry | None]) -> None:
+    """Put the names of the network's classes where the glossary says nothing yet: it never loses a word by them."""
+    sharing: dict[tuple[str, ...], set[_Entry]] = {}
+    for line in CLASSES_FILE.read_text(encoding="utf-8").splitlines():
+        english, tab, names = line.partition("\t")
+        if not tab or line.startswith("#"):
+            continue
+        entry = _Entry(_ASIDE.split(english)[0])
+        for name in names.split(";"):
+            words = _WORD.findall(unicodedata.normalize("NFC", name).lower())
+            exact.setdefault(tuple(_spelled(word) for word in words), entry)
+            key = tuple(_plain(word) for word in words)
+            if key not in plain:
+                sharing.setdefault(key, set()).add(entry)
+    for key, entries in sharing.items():
+        plain[key] = entries.pop() if len(entries) == 1 else None
 
 
 def _entries(lines: str) -> list[tuple[str, _Entry]]:
