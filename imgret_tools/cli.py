@@ -414,12 +414,27 @@ def delete(
 
 
 @app.command()
-def mcp() -> None:
+def mcp(
+    with_images: Annotated[bool, typer.Option("--with-images", help="Send thumbnails of what a search finds.")] = False,
+) -> None:
     """Serve the tools over MCP on stdin and stdout."""
     from imgret_tools.mcp import run_stdio
 
     with _tools() as tools:
-        run_stdio(tools)
+        run_stdio(tools, with_images=with_images)
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+def chat(
+    words: Annotated[list[str] | None, typer.Argument(help="What to ask; without it, a talk line by line.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="provider:model; default IMGRET_MODEL, else the offline one.")
+    ] = None,
+) -> None:
+    """Chat with your pictures: the page's chat in a shell."""
+    from imgret_tools.chat.__main__ import main as talk
+
+    raise typer.Exit(talk([*(["--model", model] if model is not None else []), "--", *(words or [])]))
 
 
 @app.command()
@@ -436,6 +451,9 @@ def serve(
     allow_writes: Annotated[bool, typer.Option("--allow-writes", help="Let a shared app index and collect.")] = False,
     allow_urls: Annotated[bool, typer.Option("--allow-urls", help="Let queries be public URLs.")] = False,
     auth: Annotated[str | None, typer.Option(help="USER:PASS asked of every visitor.")] = None,
+    allow_host: Annotated[
+        list[str] | None, typer.Option(help="Name of a proxy under which MCP is asked too; repeatable.")
+    ] = None,
 ) -> None:
     """Serve the page, the API and MCP: the same app as `python gradio_app.py`."""
     from imgret_tools.ui.app import serve as serve_app
@@ -452,6 +470,7 @@ def serve(
         allow_writes=allow_writes,
         allow_urls=allow_urls,
         auth=auth,
+        allow_hosts=allow_host or (),
     )
 
 

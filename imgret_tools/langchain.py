@@ -2,17 +2,21 @@
 
     agent = create_agent(model, ImageToolkit(tools=tools).get_tools())
 
-A tool message's content is the short text for the model and its artifact the whole record. What a tool refuses
-arrives as a message of status "error" that says what to do next. Indexing reports through callbacks as `imgret_progress`
-events.
+A tool message's content is the short text for the model and its artifact the whole record as plain data (`to_dict()`), the
+same before and after a checkpointer. What a tool refuses arrives as a message of status "error" that says what to do next.
+Pictures in the human's messages are `upload-1`, `upload-2`... to the tools, in their order; in a loop of one's own, without
+LangGraph's state, `ImageTools.upload` gives an id to speak of. Indexing reports as `imgret_progress` events through callbacks
+and through `stream_mode="custom"`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Protocol, runtime_checkable
 
 from langchain_core.callbacks import (
     CallbackManagerForRetrieverRun,
@@ -22,31 +26,49 @@ from langchain_core.callbacks import (
 )
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
+from langchain_core.messages import HumanMessage
 from langchain_core.retrievers import BaseRetriever
-from langchain_core.tools import BaseTool, BaseToolkit, StructuredTool, ToolException
-from pydantic import ConfigDict, ValidationError
+from langchain_core.tools import BaseTool, BaseToolkit, InjectedToolArg, StructuredTool, ToolException
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic.json_schema import SkipJsonSchema
 from pydantic.v1 import ValidationError as ValidationErrorV1
 
-from imgret_tools.errors import ImgretError
+from imgret_tools.errors import BadInput, ImgretError, own_words
 from imgret_tools.records import Hit, Measure, Progress
-from imgret_tools.schemas import PublishedTool, Report, call, explain, published, thumbnails
+from imgret_tools.schemas import PublishedTool, Report, available, call, explain, pictures
 from imgret_tools.tools import ImageTools
+from imgret_tools.uploads import MOST_BYTES, of_data_url
 
 PROGRESS_EVENT = "imgret_progress"
 """Name of the custom event that carries a `Progress` as a dict."""
 
+NUMBERED = re.compile(r"upload-(\d{1,4})")
+"""An upload by its place among the pictures of a talk, from 1."""
+
 Content = str | list[dict[str, str]]
 
 
-def as_langchain_tools(tools: ImageTools, *, with_images: bool = False) -> list[BaseTool]:
+@runtime_checkable
+class AgentRuntime(Protocol):
+    """What LangGraph's tool node hands a tool that has a parameter `runtime`."""
+
+    state: object
+    stream_writer: Callable[[object], None]
+
+
+def as_langchain_tools(
+    tools: ImageTools, *, with_images: bool = False, reported: Callable[[Report], None] | None = None
+) -> list[BaseTool]:
     """One LangChain tool for each public tool.
 
     Args:
         tools: What they call.
         with_images: Show search results to the model: thumbnails of at most 256 px and 200 kB in all follow the text.
-            Some providers take pictures in user messages only; leave it off for them.
+            Some providers take pictures in user messages only; leave it off for them. `show_image` is there to be seen:
+            its picture follows its text unless this is off.
+        reported: Called with the record of each answer, for a program that shows more of it than the model sees.
     """
-    return [_as_langchain_tool(tools, tool, with_images) for tool in published()]
+    return [_as_langchain_tool(tools, tool, with_images, reported) for tool in available(tools)]
 
 
 class ImageToolkit(BaseToolkit):
@@ -62,26 +84,99 @@ class ImageToolkit(BaseToolkit):
         return as_langchain_tools(self.tools, with_images=self.with_images)
 
 
-def _as_langchain_tool(tools: ImageTools, tool: PublishedTool, with_images: bool) -> BaseTool:
+def sent_pictures(messages: Sequence[object]) -> list[bytes]:
+    """The pictures in the human's messages, in their order; what is no picture in base64 stands as empty bytes."""
+    found: list[bytes] = []
+    for message in messages:
+        if not isinstance(message, HumanMessage) or not isinstance(message.content, list):
+            continue
+        for block in message.content:
+            if isinstance(block, dict) and (data := _picture_of(block)) is not None:
+                found.append(data)
+    return found
+
+
+def _picture_of(block: Mapping[str, object]) -> bytes | None:
+    """The bytes of a content block that is a picture, in any of the forms that providers have; None for another block."""
+    if block.get("type") not in ("image", "image_url"):
+        return None
+    source = block.get("source")
+    inner = source if isinstance(source, dict) else block  # Anthropic's form
+    data = inner.get("base64") or inner.get("data")
+    url = inner.get("url") or inner.get("image_url")
+    url = url.get("url") if isinstance(url, dict) else url  # OpenAI's form
+    try:
+        if isinstance(url, str) and url.startswith("data:"):
+            return of_data_url(url)
+        return base64.b64decode(data, validate=True) if isinstance(data, str) and len(data) < 2 * MOST_BYTES else b""
+    except (BadInput, ValueError):
+        return b""
+
+
+def _named_upload(tools: ImageTools, image: object, runtime: AgentRuntime) -> object:
+    """`image`, or the id of the n-th picture of the talk where it says `upload-n`."""
+    number = NUMBERED.fullmatch(image.strip()) if isinstance(image, str) else None
+    if number is None:
+        return image
+    state = runtime.state
+    messages = state.get("messages", []) if isinstance(state, Mapping) else getattr(state, "messages", state)
+    sent = sent_pictures(messages if isinstance(messages, Sequence) else [])
+    place = int(number[1])
+    if not 1 <= place <= len(sent):
+        there = f"there are upload-1 to upload-{len(sent)}" if sent else "the user has sent none"
+        raise ToolException(f"There is no picture {number[0]} in this talk; {there}.")
+    if not sent[place - 1]:
+        raise ToolException(f"The picture {number[0]} cannot be read; ask the user to attach it again as a file.")
+    return tools.upload(sent[place - 1])
+
+
+def _arguments(tool: PublishedTool) -> type[BaseModel]:
+    """The tool's arguments and, seen by LangGraph alone, `runtime`."""
+    hidden = Annotated[SkipJsonSchema[object], InjectedToolArg]
+    return create_model(tool.arguments.__name__, __base__=tool.arguments, runtime=(hidden, None))
+
+
+def _as_langchain_tool(
+    tools: ImageTools, tool: PublishedTool, with_images: bool, reported: Callable[[Report], None] | None
+) -> BaseTool:
     def run(
-        arguments: dict[str, object], progress: Callable[[Progress], None] | None, cancelled: Callable[[], bool] | None
-    ) -> tuple[Content, Report]:
+        arguments: dict[str, object],
+        runtime: object,
+        progress: Callable[[Progress], None] | None,
+        cancelled: Callable[[], bool] | None,
+    ) -> tuple[Content, dict[str, object]]:
+        def show(state: Progress) -> None:
+            if isinstance(runtime, AgentRuntime):
+                runtime.stream_writer({"type": PROGRESS_EVENT, **state.to_dict()})
+            if progress:
+                progress(state)
+
         try:
-            report = call(tools, tool.name, arguments, progress=progress, cancelled=cancelled)
+            if isinstance(runtime, AgentRuntime) and "image" in arguments:
+                arguments = {**arguments, "image": _named_upload(tools, arguments["image"], runtime)}
+            report = call(tools, tool.name, arguments, progress=show, cancelled=cancelled)
+            if reported:
+                reported(report)
+            return _content(tools, report, with_images), report.to_dict()
         except ImgretError as error:
             raise ToolException(str(error)) from error
         except OSError as error:
-            raise ToolException(f"The disk or a file refused: {error}. Try another path, or tell the user.") from error
-        return _content(tools, report, with_images), report
+            raise ToolException(
+                f"The disk or a file refused: {own_words(error)}. Try another path, or tell the user."
+            ) from error
 
-    # LangChain fills `callbacks` with the call's own manager, and leaves them out of what the model sees.
-    def func(callbacks: Callbacks = None, **arguments: object) -> tuple[Content, Report]:
+    # LangChain fills `callbacks` with the call's own manager, LangGraph `runtime` with its own; the model sees neither.
+    def func(
+        callbacks: Callbacks = None, runtime: object = None, **arguments: object
+    ) -> tuple[Content, dict[str, object]]:
         def show(progress: Progress) -> None:
             dispatch_custom_event(PROGRESS_EVENT, progress.to_dict(), config={"callbacks": callbacks})
 
-        return run(arguments, show if callbacks else None, None)
+        return run(arguments, runtime, show if callbacks else None, None)
 
-    async def coroutine(callbacks: Callbacks = None, **arguments: object) -> tuple[Content, Report]:
+    async def coroutine(
+        callbacks: Callbacks = None, runtime: object = None, **arguments: object
+    ) -> tuple[Content, dict[str, object]]:
         loop, cancelled = asyncio.get_running_loop(), threading.Event()
 
         def show(progress: Progress) -> None:
@@ -89,7 +184,7 @@ def _as_langchain_tool(tools: ImageTools, tool: PublishedTool, with_images: bool
             asyncio.run_coroutine_threadsafe(event, loop)
 
         try:
-            return await asyncio.to_thread(run, arguments, show if callbacks else None, cancelled.is_set)
+            return await asyncio.to_thread(run, arguments, runtime, show if callbacks else None, cancelled.is_set)
         finally:  # an agent that is cancelled leaves no indexing behind
             cancelled.set()
 
@@ -101,7 +196,7 @@ def _as_langchain_tool(tools: ImageTools, tool: PublishedTool, with_images: bool
         coroutine=coroutine,
         name=tool.name,
         description=tool.description,
-        args_schema=tool.arguments,
+        args_schema=_arguments(tool),
         response_format="content_and_artifact",
         handle_tool_error=True,
         handle_validation_error=invalid,
@@ -109,13 +204,13 @@ def _as_langchain_tool(tools: ImageTools, tool: PublishedTool, with_images: bool
 
 
 def _content(tools: ImageTools, report: Report, with_images: bool) -> Content:
-    shown = thumbnails(tools, report) if with_images else []
-    if not shown:
+    seen = pictures(tools, report, found=True) if with_images else []
+    if not seen:
         return str(report)
     blocks = [{"type": "text", "text": str(report)}]
-    for hit, data in shown:
+    for line, data in seen:
         blocks += [
-            {"type": "text", "text": f"{hit.rank}. id {hit.id}:"},
+            {"type": "text", "text": line},
             {"type": "image", "base64": base64.b64encode(data).decode(), "mime_type": "image/jpeg"},
         ]
     return blocks
@@ -146,20 +241,39 @@ def _document(hit: Hit) -> Document:
 
 
 class ImageEmbeddings(Embeddings):
-    """The text rows of a library's own encoder, for vector stores that hold its pictures' rows."""
+    """The rows of a library's own encoder, of texts and of pictures, for vector stores that hold its pictures' rows.
+
+    With langchain-chroma, `add_images` and `similarity_search_by_image` work on it.
+    """
 
     def __init__(self, tools: ImageTools, library: str = "default") -> None:
-        self._runtime = tools.runtime
-        self._library = tools.runtime.library(library).card.name
+        self._tools, self._library = tools, tools.runtime.library(library).card.name
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """A unit row of `dim` numbers for each text."""
-        return [self.embed_query(text) for text in texts]
+        if not texts:
+            return []
+        with self._tools.runtime.view(self._library) as view:
+            found: list[list[float]] = self._tools.runtime.encode_texts(view, texts).tolist()
+        return found
 
     def embed_query(self, text: str) -> list[float]:
         """The unit row of `dim` numbers of a text."""
-        with self._runtime.view(self._library) as view:
-            return [float(value) for value in self._runtime.encode_text(view, text)]
+        return self.embed_documents([text])[0]
+
+    def embed_image(self, uris: list[str]) -> list[list[float]]:
+        """A unit row of `dim` numbers for each picture: paths inside the roots, ids, upload ids or data URLs."""
+        runtime, rows = self._tools.runtime, []
+        for start in range(0, len(uris), _BATCH):
+            batch = [self._tools.picture(uri, self._library) for uri in uris[start : start + _BATCH]]
+            with runtime.view(self._library) as view:
+                side = runtime.at_least(view)
+                rows += runtime.encode_images(view, [runtime.open_query(image, side) for image in batch]).tolist()
+        return rows
+
+
+_BATCH = 32
+"""Pictures that are opened and encoded at once."""
 
 
 __all__ = ["PROGRESS_EVENT", "ImageEmbeddings", "ImageRetriever", "ImageToolkit", "as_langchain_tools"]

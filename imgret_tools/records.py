@@ -17,6 +17,8 @@ Measure = Literal["cosine", "l2", "l1", "pearson"]
 Space = Literal["embedding", "pixels"]
 SearchKind = Literal["auto", "exact", "hnsw"]
 Order = Literal["newest", "oldest", "name", "largest"]
+Sort = Literal["best", "newest", "oldest", "name", "largest"]
+Match = Literal["strong", "fair", "weak"]
 Scalar = str | int | float | bool | None
 
 
@@ -169,7 +171,11 @@ class IndexReport(Record):
 
 @dataclass(frozen=True, slots=True)
 class Hit(Record):
-    """One retrieved picture. `value` is the measure's own value, `score` the same with higher always better."""
+    """One retrieved picture. `value` is the measure's own value, `score` the same with higher always better.
+
+    `closeness` in [0, 1] is the share of chance pairs of the library that score lower, `match` what that means in a word;
+    None where nothing was measured.
+    """
 
     rank: int
     id: str
@@ -178,21 +184,31 @@ class Hit(Record):
     score: float
     value: float
     metadata: dict[str, Scalar] = field(default_factory=dict)
+    closeness: float | None = None
+    match: Match | None = None
 
-    def __str__(self) -> str:
-        label = f" label {quoted(self.label, 40)}" if self.label else ""
+    @property
+    def name(self) -> str:
+        """The file inside its indexed folder; without the sub-folder that its label repeats."""
         folder = str(self.metadata.get("folder") or "").rstrip("/\\")
         inside = self.path.startswith(folder) and self.path[len(folder) : len(folder) + 1] in ("/", "\\")
         name = self.path[len(folder) + 1 :] if folder and inside else self.path
+        return name.removeprefix(f"{self.label}/") if self.label else name
+
+    def __str__(self) -> str:
+        label = f" {quoted(self.label, 40)}" if self.label else ""
+        match = f" {self.match} {self.value:.2g}" if self.match else ""
+        taken = f" {str(self.metadata['taken'])[:10]}" if self.metadata.get("taken") else ""
         away = " (away: its file is not there)" if self.metadata.get("away") else ""
-        return f"{self.rank}. id {self.id}{label} value {self.value:.4g} file {quoted(name, LONG_PATH)}{away}"
+        return f"{self.rank}. {self.id}{label}{match} {quoted(self.name, 60)}{taken}{away}"
 
 
 @dataclass(frozen=True, slots=True)
 class SearchReport(Record):
-    """A ranking, best first; or pictures in the order that `query` names, without scores.
+    """A ranking, best first. `matching` is how many pictures satisfy the filters, `searched` how many were compared.
 
-    `searched` is how many pictures were ranked, `matching` how many satisfy the filters, `query` what was asked.
+    `query` is what was asked. Without text and picture it is a look through the library in the order of `sort`: its hits
+    have no match, and value and score say nothing.
     """
 
     library: str
@@ -207,18 +223,47 @@ class SearchReport(Record):
     total: int = 0
     notice: str = ""
     matching: int = 0
+    sort: Sort = "best"
 
     def __str__(self) -> str:
-        asked = ", ".join(f"{name} {quoted(str(value))}" for name, value in self.query.items() if value is not None)
+        wanted = ", ".join(
+            f"{name} {quoted(str(value))}"
+            for name in ("text", "image", "not_text")
+            if (value := self.query.get(name)) is not None
+        )
         better = "higher" if self.measure in ("cosine", "pearson") else "lower"
-        lines = [
-            f"{len(self.hits)} of {self.searched} images in library {quoted(self.library)} for {asked}; "
-            f"{self.measure} on {self.space} ({better} is better), best first:"
-        ]
+        how = (
+            f"{self.measure}, {better} is better"
+            if self.space == "embedding"
+            else f"{self.measure} on pixels, {better} is better"
+        )
+        order = f" for {wanted} ({how}), best first" if wanted else f", {ORDERS[self.sort]}"
+        columns = "rank. id label match value file date" if wanted else "rank. id label file date"
+        lines = [f"{len(self.hits)} of {self.matching} matching pictures in {quoted(self.library)}{order}: {columns}"]
         lines += [str(hit) for hit in self.hits]
+        cameras: dict[str, list[str]] = {}
+        for hit in self.hits:
+            if hit.metadata.get("camera"):
+                cameras.setdefault(str(hit.metadata["camera"]), []).append(str(hit.rank))
+        if cameras:
+            lines.append(
+                "cameras: " + "; ".join(f"{quoted(name, 30)} {' '.join(ranks)}" for name, ranks in cameras.items())
+            )
+        if self.hits and all(hit.match == "weak" for hit in self.hits):
+            lines.append("Nothing here fits: every match is weak, as good as chance.")
         if self.notice:
             lines.append(self.notice)
         return "\n".join(lines)
+
+
+ORDERS: dict[Sort, str] = {
+    "best": "newest first",
+    "newest": "newest first",
+    "oldest": "oldest first",
+    "name": "by name",
+    "largest": "largest first",
+}
+"""What a look through a library is sorted by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +300,129 @@ class LibraryInfo(Record):
         if self.notice:
             lines.append(self.notice)
         return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class LibraryList(Record):
+    """The libraries there are, by name: pictures and labels of each, as counts."""
+
+    libraries: list[dict[str, Scalar]]
+
+    def __str__(self) -> str:
+        if not self.libraries:
+            return "There is no library yet; index a folder to make one."
+        return "Libraries there are:\n" + "\n".join(
+            f"{quoted(str(one['name']), 60)}: cannot be opened: {one['damaged']}"
+            if one.get("damaged")
+            else f"{quoted(str(one['name']), 60)}: {one['images']} pictures, {one['labels']} labels, encoder {one['encoder']}"
+            for one in self.libraries
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LibraryDescription(Record):
+    """What a library holds, counted: labels, years and cameras with their pictures, most first; `folders` unless shared.
+
+    `oldest` and `newest` are the first and the last day a picture was taken, ISO 8601.
+    """
+
+    name: str
+    images: int
+    encoder: str
+    labels: dict[str, int]
+    years: dict[str, int]
+    oldest: str | None
+    newest: str | None
+    cameras: dict[str, int]
+    with_place: int
+    folders: list[str] | None
+    revision: int
+    notice: str = ""
+
+    def __str__(self) -> str:
+        lines = [
+            f"Library {quoted(self.name)}: {self.images} pictures, encoder {self.encoder}.",
+            f"labels ({len(self.labels)}): {_counted(self.labels, 30) or 'none'}",
+        ]
+        if self.oldest:
+            lines.append(f"taken {self.oldest} to {self.newest}: {_counted(self.years, 20)}")
+        else:
+            lines.append("no dates known")
+        if self.cameras:
+            lines.append(f"cameras: {_counted(self.cameras, 10)}")
+        if self.with_place:
+            lines.append(f"with place: {self.with_place}")
+        if self.folders is not None:
+            lines.append("folders: " + (", ".join(quoted(folder) for folder in self.folders[:10]) or "none"))
+        return "\n".join([*lines, *([self.notice] if self.notice else [])])
+
+
+def _counted(counts: Mapping[str, int], most: int) -> str:
+    named = ", ".join(f"{quoted(name, 40)} {count}" for name, count in list(counts.items())[:most])
+    return named + (f", and {len(counts) - most} more" if len(counts) > most else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Shown(Record):
+    """One picture and what is known of it; its pixels travel beside it, as JPEG of at most `side` px."""
+
+    library: str
+    id: str
+    label: str
+    name: str
+    path: str
+    width: int
+    height: int
+    bytes: int
+    side: int
+    taken: str | None = None
+    camera: str | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+
+    def __str__(self) -> str:
+        place = "" if self.latitude is None else f", at {self.latitude:.5f} {self.longitude:.5f}"
+        facts = [
+            f"{self.id} {quoted(self.name, 80)}{f', label {quoted(self.label, 40)}' if self.label else ''}: "
+            f"{self.width} x {self.height} px, {self.bytes / 1e6:.2g} MB",
+            f"date taken: {self.taken or 'unknown'}; camera: {quoted(self.camera or 'unknown', 60)}{place}",
+        ]
+        return "\n".join(facts)
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicateGroup(Record):
+    """Pictures alike: `exact` have the same content, `near` almost the same pixels. `keep` is the id to keep."""
+
+    like: Literal["exact", "near"]
+    keep: str
+    hits: list[Hit]
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicateReport(Record):
+    """Groups of pictures alike, the largest first; `pairs` are (id, id, score) of near ones, score 1 for the same."""
+
+    library: str
+    groups: list[DuplicateGroup]
+    pairs: list[tuple[str, str, float]]
+    seconds: float = 0.0
+    notice: str = ""
+
+    def __str__(self) -> str:
+        spare = sum(len(group.hits) - 1 for group in self.groups)
+        lines = [
+            f"{len(self.groups)} groups of pictures alike in {quoted(self.library)}, {spare} could go (nothing is deleted):"
+            if self.groups
+            else f"There are no duplicates in {quoted(self.library)}: no two pictures are the same or nearly the same."
+        ]
+        for number, group in enumerate(self.groups[:10], 1):
+            others = ", ".join(f"{hit.id} {quoted(hit.name, 40)}" for hit in group.hits[:4] if hit.id != group.keep)
+            more = f" and {len(group.hits) - 4} more" if len(group.hits) > 4 else ""
+            lines.append(f"{number}. {group.like}: keep {group.keep}, like it {others}{more}")
+        if len(self.groups) > 10:
+            lines.append(f"... and {len(self.groups) - 10} more groups")
+        return "\n".join([*lines, *([self.notice] if self.notice else [])])
 
 
 Where = Mapping[str, Scalar]

@@ -10,13 +10,25 @@ import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
-from typing import Annotated, Protocol, get_type_hints
+from types import UnionType
+from typing import Annotated, Protocol, Union, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, WithJsonSchema, create_model
+from pydantic.config import JsonDict
 
+from imgret_tools.comparing.report import Comparison, telling
 from imgret_tools.errors import ImgretError
-from imgret_tools.records import Hit, Progress, SearchReport, quoted
+from imgret_tools.records import (
+    DuplicateReport,
+    Hit,
+    IndexReport,
+    LibraryDescription,
+    LibraryList,
+    Progress,
+    SearchReport,
+    Shown,
+    quoted,
+)
 from imgret_tools.tools import TOOLS, ImageTools
 
 THUMBNAIL_BYTES = 200_000
@@ -35,6 +47,7 @@ class PublishedTool:
     """A tool as others see it; `record` is the dataclass that it returns."""
 
     name: str
+    title: str
     description: str
     arguments: type[BaseModel]
     record: type
@@ -46,33 +59,82 @@ def published() -> tuple[PublishedTool, ...]:
     return tuple(_published(name) for name in TOOLS)
 
 
+def available(tools: ImageTools) -> list[PublishedTool]:
+    """The published tools that `tools` has: a read-only app has none that writes."""
+    return [tool for tool in published() if tool.name in tools.public]
+
+
 def _published(name: str) -> PublishedTool:
     method = getattr(ImageTools, name)
-    description, told = read_docstring(method)
+    description, said = read_docstring(method)
     hints = get_type_hints(method, include_extras=True)
     fields = {
         parameter.name: (
-            Annotated[hints[parameter.name], Field(description=told[parameter.name])],
-            ... if parameter.default is inspect.Parameter.empty else parameter.default,
+            Annotated[
+                hints[parameter.name],
+                Field(description=said[parameter.name]),
+                WithJsonSchema(_plain_schema(hints[parameter.name], parameter.default)),
+            ],
+            _default(parameter.default),
         )
         for parameter in list(inspect.signature(method).parameters.values())[1:]
     }
-    model = create_model(name, __config__=ConfigDict(extra="forbid"), **fields)  # type: ignore[call-overload]
-    return PublishedTool(name, description, model, hints["return"])
+    config = ConfigDict(extra="forbid", json_schema_extra=_without_titles)
+    model = create_model(name, __config__=config, **fields)  # type: ignore[call-overload]
+    return PublishedTool(name, name.replace("_", " ").capitalize(), description, model, hints["return"])
+
+
+def _default(value: object) -> object:
+    """A field's default; a factory for None, which thereby stays out of the schema."""
+    if value is inspect.Parameter.empty:
+        return ...
+    return Field(default_factory=lambda: None) if value is None else value
+
+
+def _plain_schema(hint: object, default: object) -> dict[str, object]:
+    """The schema of an argument's type without `null`: what may be left out need not be sent as null.
+
+    Some clients take no `anyOf` (smolagents, Gemini), others count every token of it; what may be left out is `nullable`, which
+    those two read.
+    """
+    schema: dict[str, object] = TypeAdapter(_present(hint)).json_schema()  # type: ignore[arg-type]
+    schema.pop("title", None)
+    return schema if default is inspect.Parameter.empty else {**schema, "nullable": True}
+
+
+def _present(hint: object) -> object:
+    """`hint` without None."""
+    if get_origin(hint) is Annotated:
+        inner, *rest = get_args(hint)
+        kept = [part for part in rest if not hasattr(part, "func")]  # a validator does not show in a schema
+        return Annotated[(_present(inner), *kept)] if kept else _present(inner)
+    if get_origin(hint) in (Union, UnionType):
+        (only,) = (part for part in get_args(hint) if part is not type(None))
+        return only
+    return hint
+
+
+def _without_titles(schema: JsonDict) -> None:
+    schema.pop("title", None)
+    properties = schema.get("properties")
+    if isinstance(properties, dict):
+        for field in properties.values():
+            if isinstance(field, dict):
+                field.pop("title", None)
 
 
 def read_docstring(function: Callable[..., object]) -> tuple[str, dict[str, str]]:
     """The text of a Google docstring up to `Args:`, and what it says of each argument."""
     text, _, args = inspect.cleandoc(function.__doc__ or "").partition("\nArgs:\n")
-    told: dict[str, str] = {}
+    said: dict[str, str] = {}
     for line in textwrap.dedent(args.partition("\n\n")[0]).splitlines():
         if line.startswith(" "):
-            name = next(reversed(told))
-            told[name] += " " + line.strip()
+            name = next(reversed(said))
+            said[name] += " " + line.strip()
         elif line:
             name, _, meaning = line.partition(": ")
-            told[name] = meaning
-    return text.strip(), told
+            said[name] = meaning
+    return text.strip(), said
 
 
 def call(
@@ -89,19 +151,126 @@ def call(
     return method(**arguments, **live)
 
 
-def thumbnails(tools: ImageTools, report: Report, budget: int = THUMBNAIL_BYTES) -> list[tuple[Hit, bytes]]:
-    """JPEGs of a search's hits, best first, while they fit in `budget` bytes; none for other reports."""
-    shown: list[tuple[Hit, bytes]] = []
-    if isinstance(report, SearchReport):
-        for hit in report.hits:
-            try:
-                data = Path(tools.runtime.thumbnail(tools.runtime.entry(hit.id, report.library))).read_bytes()
-            except (ImgretError, OSError):  # the picture has gone since: its line is still in the text
-                continue
-            if len(data) > budget:
-                break
-            budget -= len(data)
-            shown.append((hit, data))
+def pictures(
+    tools: ImageTools, report: Report, *, found: bool, budget: int = THUMBNAIL_BYTES
+) -> list[tuple[str, bytes]]:
+    """JPEGs that go with an answer, each under a line that says what it is.
+
+    The picture of a `show_image` always; the hits of a search, best first and while they fit in `budget` bytes, if `found`.
+    """
+    if isinstance(report, Shown):
+        return [(f"{report.id}:", tools.jpeg(report))]
+    shown: list[tuple[str, bytes]] = []
+    if not isinstance(report, SearchReport) or not found:
+        return shown
+    for hit in report.hits:
+        try:
+            data = tools.jpeg_of(tools.entry(hit.id, report.library), 256)
+        except ImgretError:  # the picture has gone since: its line is still in the text
+            continue
+        if len(data) > budget:
+            break
+        budget -= len(data)
+        shown.append((f"{hit.rank}. id {hit.id}:", data))
+    return shown
+
+
+def essence(report: Report) -> dict[str, object]:
+    """What a program needs at once of a report, not more than its text says; `to_dict` is the whole record."""
+    match report:
+        case SearchReport():
+            return {
+                "library": report.library,
+                "matching": report.matching,
+                "hits": [_hit(hit, **({"match": hit.match} if hit.match else {})) for hit in report.hits],
+                **({"notice": report.notice} if report.notice else {}),
+            }
+        case Comparison():
+            return {
+                "library": report.library,
+                "k": report.k,
+                "label": report.label,
+                "rows": [
+                    {
+                        "name": row.name,
+                        "precision_at_k": _rounded(row.precision_at_k),
+                        "average_precision": _rounded(row.average_precision),
+                        "hits": [hit.id for hit in row.hits[:4]],
+                    }
+                    for row in telling(report.rows)
+                ],
+            }
+        case DuplicateReport():
+            return {
+                "library": report.library,
+                "groups": [
+                    {"like": group.like, "keep": group.keep, "hits": [_hit(hit) for hit in group.hits[:4]]}
+                    for group in report.groups[:10]
+                ],
+                "count": len(report.groups),
+            }
+        case Shown():
+            known = {"label": report.label, "taken": report.taken, "camera": report.camera}
+            size = {"width": report.width, "height": report.height}
+            return {"id": report.id, "path": report.name, **size} | {name: fact for name, fact in known.items() if fact}
+        case LibraryList():
+            return {"libraries": [{"name": one["name"], "images": one["images"]} for one in report.libraries]}
+        case IndexReport():
+            counted = ("library", "added", "updated", "unchanged", "removed", "renamed", "total", "cancelled")
+            whole = report.to_dict()
+            return {name: whole[name] for name in counted} | {
+                "failed": [failure.to_dict() for failure in report.failed[:5]]
+            }
+        case _:
+            return _bounded(report.to_dict())
+
+
+_OUTLINES: dict[type, dict[str, str]] = {
+    SearchReport: {"library": "string", "matching": "integer", "hits": "array"},
+    Comparison: {"library": "string", "k": "integer", "rows": "array"},
+    IndexReport: {
+        "library": "string",
+        "added": "integer",
+        "updated": "integer",
+        "removed": "integer",
+        "failed": "array",
+    },
+    DuplicateReport: {"library": "string", "groups": "array", "count": "integer"},
+    LibraryList: {"libraries": "array"},
+    LibraryDescription: {"name": "string", "images": "integer", "labels": "object"},
+    Shown: {"id": "string", "width": "integer", "height": "integer"},
+}
+"""What is always there in the essence of a report, by type."""
+
+
+def outline(record: type) -> dict[str, object]:
+    """The JSON schema of a report's essence."""
+    fields = _OUTLINES[record]
+    return {
+        "type": "object",
+        "properties": {name: {"type": kind} for name, kind in fields.items()},
+        "required": list(fields),
+    }
+
+
+def _hit(hit: Hit, **more: object) -> dict[str, object]:
+    return {"rank": hit.rank, "id": hit.id, "path": hit.name, "label": hit.label, **more}
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
+
+
+def _bounded(record: Mapping[str, object], most: int = 30) -> dict[str, object]:
+    """A record whose lists and counts are cut after `most`, and without what it does not know."""
+    shown: dict[str, object] = {}
+    for name, value in record.items():
+        if isinstance(value, list):
+            shown[name] = value[:most]
+        elif isinstance(value, dict):
+            shown[name] = dict(list(value.items())[:most])
+        elif value not in (None, ""):
+            shown[name] = value
     return shown
 
 

@@ -1,49 +1,128 @@
 """The typed tools: the same object behind Python, the page, LangChain and MCP.
 
 Strings become types here and paths are held inside the allowed roots; below this layer a `Path` may be read and a text is a
-text. The docstrings of `TOOLS` are what a model reads.
+text. What a visitor of a shared, read-only app may see is decided here and nowhere else: ids and pictures that he sends, no
+paths, no folders, no coordinates. The docstrings of `TOOLS` are what a model reads.
 """
 
 from __future__ import annotations
 
+import difflib
+import json
 import re
 import sys
+import tempfile
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, TypeVar, get_args
+from typing import Annotated, Literal, TypeVar, get_args
 
 from PIL import Image
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from imgret_tools.comparing.report import Comparison, QuerySetComparison
 from imgret_tools.comparing.run import compare_folder, compare_picture
 from imgret_tools.encoders.unread import is_unicode, shows_nothing
+from imgret_tools.engine import overview
+from imgret_tools.engine.calibration import Chance
 from imgret_tools.engine.labels import give_label
 from imgret_tools.engine.query import Query
 from imgret_tools.engine.runtime import Runtime
-from imgret_tools.errors import BadInput, ImageError, NotFound, PathRefused, ReadOnly
-from imgret_tools.library.filters import parse_where
+from imgret_tools.errors import BadInput, ImageError, ImgretError, NotFound, PathRefused, ReadOnly, own_words
+from imgret_tools.library.filters import Condition, parse_where, split_where
 from imgret_tools.pictures.open import open_picture
-from imgret_tools.records import Entry, Hit, IndexReport, Measure, Progress, SearchKind, SearchReport, Space, quoted
+from imgret_tools.pictures.thumbnails import thumbnail
+from imgret_tools.records import (
+    DuplicateReport,
+    Entry,
+    Hit,
+    IndexReport,
+    LibraryDescription,
+    LibraryList,
+    Measure,
+    Progress,
+    Scalar,
+    SearchKind,
+    SearchReport,
+    Shown,
+    Sort,
+    Space,
+    quoted,
+)
+from imgret_tools.uploads import UPLOAD, Uploads, of_data_url
 
-TOOLS = ("index_folder", "search_similar_image", "compare_metrics")
+TOOLS = (
+    "index_folder",
+    "search_similar_image",
+    "compare_metrics",
+    "list_libraries",
+    "describe_library",
+    "show_image",
+    "find_duplicates",
+)
 """The public tools, by method name: published as they are by LangChain, MCP and Gradio."""
+
+WRITING = ("index_folder",)
+"""Those that change a library: not there in a read-only app."""
 
 MAX_TEXT = 1000
 MAX_K = 200
+LARGE = 1024
+"""Pixels a side, at most, of a picture shown large."""
 _ID = re.compile(r"[0-9a-f]{12}(-\d{1,6})?")
+_NAMES = 12
+"""Most names that an answer lists."""
+_PRIVATE = ("path", "folder", "latitude", "longitude")
+"""Fields that a shared app tells nobody, not even by a filter."""
+_FOLDERS = re.compile(r"(?<![\w.:/\\])(?:[A-Za-z]:)?[\\/](?:[^\\/\s'\"]+[\\/])+")
+_NO_PATHS = (
+    "This app is shared read-only and reads no paths: give the id of a picture from a result, or send a picture (an upload "
+    "or a data:image/...;base64 URL)."
+)
 
 _T = TypeVar("_T")
+Like = Literal["any", "exact", "near"]
+Size = Literal["thumbnail", "large"]
+
+
+def as_list(value: object) -> object:
+    """A list argument as models send it: a list, one text, or a list written as JSON text."""
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    if text.startswith("["):
+        try:
+            found = json.loads(text)
+        except ValueError:
+            found = None
+        if isinstance(found, list):
+            return [str(one) for one in found]
+    return None if text in ("", "null") else split_where(text)
+
+
 Count = Annotated[int, Field(ge=1, le=MAX_K)]
+Filters = Annotated[list[str] | None, BeforeValidator(as_list)]
 
 
 class ImageTools:
-    """The tools on one runtime."""
+    """The tools on one runtime.
 
-    def __init__(self, runtime: Runtime) -> None:
+    Attributes:
+        runtime: What they work on.
+        uploads: Pictures that callers sent.
+    """
+
+    def __init__(self, runtime: Runtime, *, uploads: Uploads | None = None) -> None:
         self.runtime = runtime
+        self.uploads = uploads or Uploads(max_megapixels=runtime.settings.max_megapixels)
+        self._chance = Chance(runtime)
+
+    @property
+    def public(self) -> tuple[str, ...]:
+        """The tools that there are in this app."""
+        return tuple(name for name in TOOLS if name not in WRITING or not self.runtime.settings.read_only)
 
     def index_folder(
         self,
@@ -53,16 +132,15 @@ class ImageTools:
         pixel_size: Annotated[int | None, Field(ge=8, le=1024)] = None,
         dry_run: bool = False,
     ) -> IndexReport:
-        """Make the pictures of a folder searchable, or bring them up to date after files changed.
+        """Make the pictures of a folder searchable, or bring them up to date.
 
-        Call this first when a library is missing or its folder has changed; only new and changed pictures cost time.
-        Returns how many were added, updated, removed and failed (with reasons).
+        Call it when a library is missing or its folder has changed; only new and changed pictures cost time.
 
         Args:
-            folder: Path of a folder of pictures inside the allowed roots; sub-folder names become labels.
-            library: Name of the library to fill; made when missing.
-            encoder: For a new library only: auto, mini or openclip:MODEL/PRETRAINED; leave out for the default.
-            pixel_size: Side of the stored pixel rows; leave out to keep it.
+            folder: Path inside the allowed roots; sub-folder names become labels.
+            library: Library to fill; made when missing.
+            encoder: For a new library: auto, mini or openclip:MODEL/PRETRAINED.
+            pixel_size: Side of pixel rows.
             dry_run: Only tell what would change.
         """
         return self.index(folder, library=library, encoder=encoder, pixel_size=pixel_size, dry_run=dry_run)
@@ -84,16 +162,17 @@ class ImageTools:
             raise ReadOnly(
                 "This app is shared read-only, so nothing can be indexed here; search what is there instead."
             )
-        return self.runtime.index(
-            self.allowed(folder),
-            library=library,
-            encoder=encoder,
-            pixel_size=pixel_size,
-            exclude=exclude,
-            dry_run=dry_run,
-            progress=progress,
-            cancelled=cancelled,
-        )
+        with self._discreet():
+            return self.runtime.index(
+                self.allowed(folder),
+                library=library or "default",
+                encoder=encoder or None,
+                pixel_size=pixel_size,
+                exclude=exclude,
+                dry_run=dry_run,
+                progress=progress,
+                cancelled=cancelled,
+            )
 
     def search_similar_image(
         self,
@@ -104,43 +183,55 @@ class ImageTools:
         space: Space = "embedding",
         library: str = "default",
         search: SearchKind = "auto",
-        where: list[str] | str | None = None,
+        where: Filters = None,
         not_text: Annotated[str | None, Field(max_length=MAX_TEXT)] = None,
         offset: Annotated[int, Field(ge=0, le=1_000_000)] = 0,
+        sort: Sort = "best",
     ) -> SearchReport:
-        """Find pictures in an indexed library that look like a picture, fit a text, or both.
+        """Find pictures in a library that look like a picture, fit a text, or both, best first.
 
-        Give `image`, `text` or both. Returns ranked hits, best first, each with an id that the `image` argument of the next
-        call accepts ("more like this").
+        With `where` or `sort` alone it browses and counts. Each hit has an id for the next call's `image` and a match
+        (strong, fair, weak).
 
         Args:
-            image: An id from an earlier result, a path inside the allowed roots, or a URL where the app allows it.
-            text: What the pictures should show, in plain words.
+            image: An id from a result, an upload id (upload-1: the first picture the user sent), a data:image URL, a path
+                inside the allowed roots, or a URL if allowed.
+            text: What the pictures should show.
             k: How many hits.
-            measure: cosine and pearson: higher is better; l1 and l2 are distances: lower is better.
-            space: embedding compares what pictures show; pixels compares raw colours (image queries only).
-            library: Name of the library.
-            search: exact scans all pictures, hnsw asks the vector index, auto picks.
-            where: Filters such as label=dog, width>=1000, taken=2024-06, path~beach; all must hold. label=dog|cat is either, label="a|b" one.
-            not_text: What the pictures should not show.
-            offset: Hits to skip, for the next page.
+            measure: cosine, pearson: higher is better; l1, l2: lower.
+            space: pixels compares raw colours (by image only).
+            library: Its name.
+            search: exact, or hnsw: the vector index.
+            where: Filters, all must hold: label=dog, width>=1000, taken>=2024, path~beach.
+            not_text: What they should not show.
+            offset: Hits to skip.
+            sort: Order of the hits.
         """
-        if not image and not text:
-            raise BadInput("Nothing to search for: give an image (path or id), a text, or both.")
-        return self.search(
-            Query(
-                self.phrase(text, "text"),
-                self.picture(image, library) if image else None,
-                self.phrase(not_text, "not_text"),
-            ),
-            k=k,
-            measure=measure,
-            space=space,
-            library=library,
-            search=search,
-            where=where,
-            offset=offset,
-        )
+        with self._discreet():
+            if not image and not text:
+                if not as_list(where or None) and sort == "best":
+                    raise BadInput(
+                        "Nothing to search for: give an image (path or id), a text, or both; or where or sort to browse."
+                    )
+                if not_text:
+                    raise BadInput("not_text goes with a text or an image; give one of them, or leave not_text out.")
+                return self.browse(library=library, where=where, sort=sort, k=k, offset=offset)
+            library = self.named(library)
+            return self.search(
+                Query(
+                    self.phrase(text, "text"),
+                    self.picture(image, library) if image else None,
+                    self.phrase(not_text, "not_text"),
+                ),
+                k=k,
+                measure=measure,
+                space=space,
+                library=library,
+                search=search,
+                where=where,
+                offset=offset,
+                sort=sort,
+            )
 
     def search(
         self,
@@ -151,49 +242,58 @@ class ImageTools:
         space: Space = "embedding",
         library: str = "default",
         search: SearchKind = "auto",
-        where: list[str] | str | None = None,
+        where: Sequence[str] | str | None = None,
         offset: int = 0,
+        sort: Sort = "best",
     ) -> SearchReport:
         """`search_similar_image` for a query that is typed already, such as an uploaded picture."""
         self._whole_k(k)
         _whole("offset", offset, 0, 1_000_000)
-        conditions = parse_where(where)
-        if self.runtime.settings.read_only and any(condition.field in ("path", "folder") for condition in conditions):
-            raise PathRefused(
-                "This app is shared read-only and tells no folders, also not by filters; filter by label, size or date."
+        with self._discreet():
+            conditions = self._conditions(where)
+            report = self.runtime.search(
+                query,
+                library=self.named(library),
+                k=k,
+                offset=offset,
+                measure=one_of("measure", measure, get_args(Measure)),
+                space=one_of("space", space, get_args(Space)),
+                search=one_of("search", search, get_args(SearchKind)),
+                where=conditions,
             )
-        report = self.runtime.search(
-            query,
-            library=library,
-            k=k,
-            offset=offset,
-            measure=one_of("measure", measure, get_args(Measure)),
-            space=one_of("space", space, get_args(Space)),
-            search=one_of("search", search, get_args(SearchKind)),
-            where=conditions,
-        )
-        return replace(report, hits=[self._shown(hit) for hit in report.hits])
+            report = overview.with_matches(self._chance, replace(report, matching=report.matching or report.searched))
+            one_of("sort", sort, get_args(Sort))
+            if sort != "best":
+                report = replace(report, hits=sorted(report.hits, key=_ORDER[sort]), sort=sort)
+            return self._shown(self._counted(report, conditions))
 
     def _whole_k(self, k: int) -> None:
         """Strangers may ask for `MAX_K` hits at once, as models may; the shell and Python for all."""
         _whole("k", k, 1, MAX_K if self.runtime.settings.read_only else sys.maxsize)
 
-    def _shown(self, hit: Hit) -> Hit:
-        """The hit as this app may show it: a shared one tells no folders."""
-        if not self.runtime.settings.read_only:
-            return hit
-        return replace(hit, path=Path(hit.path).name, metadata={**hit.metadata, "folder": None})
-
-    def label(self, id_: str, label: str, *, library: str = "default") -> Entry:
-        """Label an indexed picture by hand; an empty label goes back to its folder's name."""
-        if self.runtime.settings.read_only:
-            raise ReadOnly(
-                "This app is shared read-only, so nothing can be labelled here; search what is there instead."
+    def browse(
+        self,
+        *,
+        library: str = "default",
+        where: Sequence[str] | str | None = None,
+        sort: Sort = "best",
+        k: int = 5,
+        offset: int = 0,
+    ) -> SearchReport:
+        """The pictures that satisfy filters, in an order, without a query; `matching` says how many there are."""
+        self._whole_k(k)
+        _whole("offset", offset, 0, 1_000_000)
+        with self._discreet():
+            conditions = self._conditions(where)
+            report = overview.browse(
+                self.runtime,
+                library=self.named(library),
+                where=conditions,
+                sort=one_of("sort", sort, get_args(Sort)),
+                k=k,
+                offset=offset,
             )
-        label = unicodedata.normalize("NFC", label.strip())
-        if len(label) > 80 or not label.isprintable():
-            raise BadInput(f"Label {label[:80]!r} cannot be used; give at most 80 printable characters.")
-        return give_label(self.runtime, id_, label, library=library)
+            return self._shown(self._counted(report, conditions))
 
     def compare_metrics(
         self,
@@ -202,31 +302,30 @@ class ImageTools:
         library: str = "default",
         label: Annotated[str | None, Field(max_length=200)] = None,
     ) -> Comparison:
-        """Compare what each of four measures finds for one query picture, on embeddings, on pixels and through HNSW.
+        """Compare what four measures find for one query picture, on embeddings, on pixels and through HNSW.
 
-        Returns a row for each way to search: its hits with values, time, agreement with the other rows and, where the
-        query's label is known, quality (P@k, AP). Use it to choose a measure or to explain why results differ.
+        Each row is a way to search: hits, time, agreement and, where the query's label is known, quality (P@k, AP).
 
         Args:
-            image: An id from an earlier result, a path inside the allowed roots, or a URL where the app allows it.
+            image: As in search_similar_image.
             k: How many hits count.
-            library: Name of the library.
-            label: What the query shows, as the library labels it; leave out to take it from the picture's folder.
+            library: Its name.
+            label: What the query shows, as the library labels it; left out: the label of its folder.
         """
-        return self.compare(self.picture(image, library), k=k, library=library, label=label)
+        with self._discreet():
+            library = self.named(library)
+            return self.compare(self.picture(image, library), k=k, library=library, label=label or None)
 
     def compare(
         self, image: Path | Image.Image | Entry, *, k: int = 5, library: str = "default", label: str | None = None
     ) -> Comparison:
         """`compare_metrics` for a query that is typed already, such as an uploaded picture."""
         self._whole_k(k)
-        found = compare_picture(self.runtime, image, library=library, k=k, label=self.phrase(label, "label"))
-        return self._discreet(found)
-
-    def _discreet(self, comparison: Comparison) -> Comparison:
-        """The comparison as this app may show it."""
-        rows = [replace(row, hits=[self._shown(hit) for hit in row.hits]) for row in comparison.rows]
-        return replace(comparison, rows=rows)
+        with self._discreet():
+            found = compare_picture(
+                self.runtime, image, library=self.named(library), k=k, label=self.phrase(label, "label")
+            )
+            return self._compared(found)
 
     def compare_queries(
         self,
@@ -239,12 +338,234 @@ class ImageTools:
     ) -> QuerySetComparison:
         """`compare_metrics` for a folder of labelled queries, `<class>/<picture>`: means with intervals, not hits."""
         self._whole_k(k)
-        found = compare_folder(
-            self.runtime, self.allowed(folder), library=library, k=k, progress=progress, cancelled=cancelled
+        with self._discreet():
+            if self.runtime.settings.read_only:
+                raise PathRefused(_NO_PATHS)
+            found = compare_folder(
+                self.runtime,
+                self.allowed(folder),
+                library=self.named(library),
+                k=k,
+                progress=progress,
+                cancelled=cancelled,
+            )
+            return replace(found, example=found.example and self._compared(found.example))
+
+    def list_libraries(self) -> LibraryList:
+        """List the libraries with how many pictures and labels each has."""
+        with self._discreet():
+            return overview.list_libraries(self.runtime)
+
+    def describe_library(self, library: str = "default") -> LibraryDescription:
+        """Tell what a library holds: size, labels, dates and cameras with counts.
+
+        Args:
+            library: Its name.
+        """
+        with self._discreet():
+            found = overview.describe_library(self.runtime, self.named(library))
+            return replace(found, folders=None, with_place=0) if self.runtime.settings.read_only else found
+
+    def show_image(self, image: str, library: str = "default", size: Size = "thumbnail") -> Shown:
+        """Look at one picture: the picture itself, its date, camera, place and size.
+
+        Args:
+            image: As in search_similar_image.
+            library: Its name.
+            size: thumbnail: 256 px, large: 1024 px.
+        """
+        with self._discreet():
+            side = LARGE if one_of("size", size, get_args(Size)) == "large" else 256
+            library = self.named(library)
+            found = self.picture(image, library)
+            if isinstance(found, Entry):
+                return self._shown_entry(found, overview.name_of(self.runtime, library), side)
+            sent = found if isinstance(found, Path) and found in self.uploads else self._sent(found)
+            return self._shown_upload(sent, found.name if isinstance(found, Path) else "picture", side)
+
+    def find_duplicates(self, library: str = "default", like: Like = "any") -> DuplicateReport:
+        """Find pictures that a library holds more than once: the same content, or nearly the same picture.
+
+        Args:
+            library: Its name.
+            like: exact, near or any.
+        """
+        with self._discreet():
+            found = overview.find_duplicates(
+                self.runtime, library=self.named(library), like=one_of("like", like, get_args(Like))
+            )
+            groups = [replace(group, hits=[self._shown_hit(hit) for hit in group.hits]) for group in found.groups]
+            return replace(found, groups=groups)
+
+    def label(self, id_: str, label: str, *, library: str = "default") -> Entry:
+        """Label an indexed picture by hand; an empty label goes back to its folder's name."""
+        if self.runtime.settings.read_only:
+            raise ReadOnly(
+                "This app is shared read-only, so nothing can be labelled here; search what is there instead."
+            )
+        label = unicodedata.normalize("NFC", label.strip())
+        if len(label) > 80 or not label.isprintable():
+            raise BadInput(f"Label {label[:80]!r} cannot be used; give at most 80 printable characters.")
+        return give_label(self.runtime, id_, label, library=library)
+
+    def jpeg(self, shown: Shown) -> bytes:
+        """The picture of a `show_image` as a JPEG of at most `shown.side` px, without its metadata."""
+        with self._discreet():
+            if UPLOAD.fullmatch(shown.id):
+                return thumbnail(self.runtime.open_query(self.uploads.path(shown.id), shown.side), shown.side)
+            return self.jpeg_of(self.entry(shown.id, shown.library), shown.side)
+
+    def jpeg_of(self, entry: Entry, side: int | None = None) -> bytes:
+        """An indexed picture, upright, as a JPEG of at most `side` px (None: its own size), without its metadata."""
+        with self._discreet():
+            if side is not None and side <= 256:
+                return Path(self.runtime.thumbnail(entry)).read_bytes()
+            self.allowed(entry.path)
+            side = side or max(entry.width, entry.height)
+            return thumbnail(self.runtime.open_query(entry, side), side)
+
+    def entry(self, id_: str, library: str = "default") -> Entry:
+        """The indexed picture of that id.
+
+        Raises:
+            NotFound: the library has none of that id.
+        """
+        with self._discreet():
+            library = self.named(library)
+            found = overview.find_entry(self.runtime, library, id_)
+            if found is None:
+                raise NotFound(f"Library {library!r} has no image {id_[:40]!r}; ids come from search results.")
+            return found
+
+    # What may be seen
+
+    @contextmanager
+    def _discreet(self) -> Iterator[None]:
+        """What goes wrong inside is told as this app may tell it: a shared one names no folders, and nobody sees an errno."""
+        try:
+            yield
+        except ImgretError as error:
+            if self.runtime.settings.read_only:
+                error.args = (self._without_folders(str(error)), *error.args[1:])
+            raise
+        except OSError as error:
+            raise BadInput(
+                f"The disk or a file refused: {own_words(error)}. Try another one, or tell the user."
+            ) from error
+
+    def _without_folders(self, text: str) -> str:
+        settings = self.runtime.settings
+        private = {*settings.roots, settings.data_dir, Path.home(), Path.cwd(), Path(tempfile.gettempdir())}
+        for folder in sorted(map(str, private - {Path("/")}), key=len, reverse=True):
+            text = text.replace(f"{folder}/", "").replace(f"{folder}\\", "").replace(folder, "...")
+        return _FOLDERS.sub("", text)
+
+    def _shown_hit(self, hit: Hit) -> Hit:
+        """The hit as this app may show it: a shared one tells no folders and no places."""
+        if not self.runtime.settings.read_only:
+            return hit
+        metadata: dict[str, Scalar] = {
+            **hit.metadata,
+            "folder": None,
+            **{name: None for name in _PRIVATE[2:] if name in hit.metadata},
+        }
+        return replace(hit, path=Path(hit.path).name, metadata=metadata)
+
+    def _shown(self, report: SearchReport) -> SearchReport:
+        return replace(
+            report,
+            query=self._shown_query(report.query),
+            hits=[self._shown_hit(hit) for hit in report.hits],
+            notice=self._without_folders(report.notice) if self.runtime.settings.read_only else report.notice,
         )
-        return replace(found, example=found.example and self._discreet(found.example))
+
+    def _shown_query(self, query: Mapping[str, Scalar]) -> dict[str, Scalar]:
+        """The query with an upload under its id."""
+        image = query.get("image")
+        sent = isinstance(image, str) and Path(image) in self.uploads
+        return {**query, "image": Path(str(image)).name} if sent else dict(query)
+
+    def _compared(self, comparison: Comparison) -> Comparison:
+        rows = [replace(row, hits=[self._shown_hit(hit) for hit in row.hits]) for row in comparison.rows]
+        return replace(comparison, rows=rows, query=self._shown_query(comparison.query))
+
+    def _shown_entry(self, entry: Entry, library: str, side: int) -> Shown:
+        shared = self.runtime.settings.read_only
+        inside = Path(entry.path).is_relative_to(entry.folder)
+        name = str(Path(entry.path).relative_to(entry.folder)) if inside and not shared else Path(entry.path).name
+        return Shown(
+            library=library,
+            id=entry.id,
+            label=entry.label,
+            name=name,
+            path=name if shared else entry.path,
+            width=entry.width,
+            height=entry.height,
+            bytes=entry.bytes,
+            side=side,
+            taken=entry.taken,
+            camera=entry.camera,
+            latitude=None if shared else entry.latitude,
+            longitude=None if shared else entry.longitude,
+        )
+
+    def _shown_upload(self, sent: Path, name: str, side: int) -> Shown:
+        opened = open_picture(sent, max_megapixels=self.runtime.settings.max_megapixels)
+        return Shown(
+            library="",
+            id=sent.name,
+            label="",
+            name=name,
+            path=name,
+            width=opened.width,
+            height=opened.height,
+            bytes=sent.stat().st_size,
+            side=side,
+            taken=opened.taken,
+            camera=opened.camera,
+            latitude=opened.latitude,
+            longitude=opened.longitude,
+        )
+
+    def _sent(self, picture: Path | Image.Image) -> Path:
+        """A file inside the roots, or what a URL answered, as an upload: shown once more by its id."""
+        content = picture.read_bytes() if isinstance(picture, Path) else thumbnail(picture, max(picture.size))
+        return self.uploads.path(self.uploads.add(content))
+
+    def _conditions(self, where: Sequence[str] | str | None) -> tuple[Condition, ...]:
+        conditions = parse_where(as_list(where))  # type: ignore[arg-type]
+        if self.runtime.settings.read_only and any(condition.field in _PRIVATE for condition in conditions):
+            raise PathRefused(
+                "This app is shared read-only and tells no folders, also not by filters; filter by label, size or date."
+            )
+        return conditions
+
+    def _counted(self, report: SearchReport, conditions: Sequence[Condition]) -> SearchReport:
+        """The report with the labels there are, where a filter names one that no picture has."""
+        wanted = [condition for condition in conditions if (condition.field, condition.operator) == ("label", "=")]
+        if report.matching or not wanted:
+            return report
+        there = overview.counts(self.runtime, report.library, "label")
+        known = {label.casefold() for label in there}
+        missing = [one for condition in wanted for one in _values(condition) if one.casefold() not in known]
+        if not missing:
+            return report
+        notice = (
+            f"No picture is labelled {', '.join(map(quoted, missing[:3]))}; {_there('labels', missing[0], list(there))}"
+        )
+        return replace(report, notice=f"{report.notice} {notice}".strip())
 
     # From strings to types
+
+    def named(self, library: str | None) -> str:
+        """The library that a name means: with one library alone, `default` is that one."""
+        if library not in (None, "", "default"):
+            return str(library)
+        return "default"
+
+    def upload(self, content: bytes) -> str:
+        """Keep a picture that a caller sent, for some time and in no library; the id that `image` takes."""
+        return self.uploads.add(content)
 
     def allowed(self, path: str) -> Path:
         """The real path of `path`, links followed, if it lies inside the allowed roots.
@@ -254,7 +575,10 @@ class ImageTools:
         """
         if "\0" in path or len(path) > 4096 or path.startswith(("file:", "data:")):
             raise PathRefused(f"{path[:60]!r} is no path; give the plain path of a file or folder.")
-        real = Path(path).expanduser().resolve()
+        try:
+            real = Path(path).expanduser().resolve()
+        except (OSError, RuntimeError, ValueError) as error:
+            raise PathRefused(f"{path[:60]!r} is no path; give the plain path of a file or folder.") from error
         roots = self.runtime.settings.roots
         if not any(real == root or root in real.parents for root in roots):
             shown = ", ".join(map(str, roots))
@@ -264,21 +588,52 @@ class ImageTools:
         return real
 
     def picture(self, image: str, library: str) -> Path | Image.Image | Entry:
-        """What `image` names: an indexed picture by id, a file inside the roots, or the picture behind a URL.
+        """What `image` names: an indexed picture, one that was sent, a file inside the roots, or what a URL answers.
 
         Raises:
             NotFound, PathRefused, BadInput: it names none of them.
         """
-        if _ID.fullmatch(image):
-            with self.runtime.view(library) as view:
-                if view.find(image) is not None or not Path(image).exists():
-                    return view.entry(image)
-        if re.match(r"https?://", image):
+        image = image.strip()
+        if image[:7] == "upload-":
+            return self.uploads.path(image)
+        if image[:5].lower() == "data:":
+            return self.uploads.path(self.uploads.add(of_data_url(image)))
+        shared = self.runtime.settings.read_only
+        if _ID.fullmatch(image) and (
+            (found := overview.find_entry(self.runtime, library, image)) or shared or not Path(image).exists()
+        ):
+            return found or self.entry(image, library)
+        if re.match(r"https?://", image, re.IGNORECASE):
             return self._fetched(image)
-        path = self.allowed(image)
-        if not path.is_file():
-            raise NotFound(f"There is no picture at {image!r}; give the path of an image file, or an id from a search.")
-        return path
+        if shared:
+            raise PathRefused(_NO_PATHS)
+        bare = len(image) < 256 and not image.startswith("~") and not set("/\\\0") & set(image)
+        try:
+            path = self.allowed(image)
+        except PathRefused:
+            if not bare:
+                raise
+            return self._by_name(image, library)
+        return path if path.is_file() else self._by_name(image, library)
+
+    def _by_name(self, name: str, library: str) -> Entry:
+        """The indexed picture whose file is called `name`, as a hit shows it.
+
+        Raises:
+            NotFound: there is none, or more than one; the message names those there are.
+        """
+        wanted = Path(name).parts[-2:]
+        entries = overview.all_entries(self.runtime, library)
+        found = [entry for entry in entries if Path(entry.path).parts[-len(wanted) :] == wanted]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            ids = ", ".join(f"{entry.id} {quoted(entry.label, 40)}" for entry in found[:_NAMES])
+            raise NotFound(f"{len(found)} pictures are called {name[:80]!r}; give the id of one: {ids}.")
+        names = _there("files of the library", Path(name).name, [Path(entry.path).name for entry in entries])
+        raise NotFound(
+            f"There is no picture at {name[:200]!r}; give the path of an image file, or an id from a search. {names}"
+        )
 
     def _fetched(self, url: str) -> Image.Image:
         if not self.runtime.settings.allow_urls:
@@ -296,12 +651,12 @@ class ImageTools:
 
     @staticmethod
     def phrase(text: str | None, name: str) -> str | None:
-        """`text` without outer blanks; None stays None.
+        """`text` without outer blanks; None and "" are None.
 
         Raises:
             BadInput: blank, no valid Unicode, or longer than a sentence needs.
         """
-        if text is None:
+        if text is None or text == "":
             return None
         if not is_unicode(text):
             raise BadInput(f"Argument {name}, {quoted(text, 60)}, is not valid Unicode; give it as UTF-8 text.")
@@ -330,3 +685,34 @@ def _whole(name: str, value: int, least: int, most: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         span = f"from {least} to {most}" if most < sys.maxsize else f"of at least {least}"
         raise BadInput(f"Argument {name} is {value!r}; a whole number {span} expected.")
+
+
+_ORDER: dict[Sort, Callable[[Hit], tuple[object, ...]]] = {
+    "newest": lambda hit: (not hit.metadata.get("taken"), _backwards(str(hit.metadata.get("taken") or "")), hit.rank),
+    "oldest": lambda hit: (not hit.metadata.get("taken"), str(hit.metadata.get("taken") or ""), hit.rank),
+    "name": lambda hit: (hit.path.casefold(), hit.rank),
+    "largest": lambda hit: (-_area(hit), hit.rank),
+}
+"""The order of a search's hits when it is not by likeness."""
+
+
+def _backwards(text: str) -> tuple[int, ...]:
+    return tuple(-ord(letter) for letter in text)
+
+
+def _area(hit: Hit) -> int:
+    return int(hit.metadata.get("width") or 0) * int(hit.metadata.get("height") or 0)
+
+
+def _values(condition: Condition) -> list[str]:
+    return [str(value) for value in condition.values]
+
+
+def _there(what: str, wanted: str, names: Sequence[str]) -> str:
+    """Which names there are, those most like `wanted` first."""
+    if not names:
+        return f"There are no {what}."
+    near = difflib.get_close_matches(wanted, names[:20_000], _NAMES, 0.5)
+    listed = list(dict.fromkeys([*near, *names[:_NAMES]]))[:_NAMES]
+    more = f" and {len(names) - len(listed)} more" if len(names) > len(listed) else ""
+    return f"{what} there are: {', '.join(quoted(name, 40) for name in listed)}{more}."

@@ -17,7 +17,7 @@ LAYERS = [
     {"pictures"},
     {"encoders", "library"},
     {"engine"},
-    {"comparing", "collect"},
+    {"comparing", "collect", "uploads"},
     {"tools"},
     {"schemas", "export", "demo"},
     {"langchain", "mcp"},

@@ -55,6 +55,10 @@ class OneTool:
             "index_folder": {"folder": str(self.photos)},
             "search_similar_image": {"text": "a cat", "k": 3},
             "compare_metrics": {"image": str(self.photos / "lion" / "lion.jpg"), "k": 3},
+            "list_libraries": {},
+            "describe_library": {"library": "default"},
+            "show_image": {"image": str(self.photos / "lion" / "lion.jpg")},
+            "find_duplicates": {"like": "near"},
         }[self.NAME]
 
 
@@ -80,6 +84,38 @@ class TestCompareUnit(OneTool, ToolsUnitTests):
 
 class TestCompare(OneTool, ToolsIntegrationTests):
     NAME = "compare_metrics"
+
+
+class TestLibrariesUnit(OneTool, ToolsUnitTests):
+    NAME = "list_libraries"
+
+
+class TestLibraries(OneTool, ToolsIntegrationTests):
+    NAME = "list_libraries"
+
+
+class TestDescribeUnit(OneTool, ToolsUnitTests):
+    NAME = "describe_library"
+
+
+class TestDescribe(OneTool, ToolsIntegrationTests):
+    NAME = "describe_library"
+
+
+class TestShowUnit(OneTool, ToolsUnitTests):
+    NAME = "show_image"
+
+
+class TestShow(OneTool, ToolsIntegrationTests):
+    NAME = "show_image"
+
+
+class TestDuplicatesUnit(OneTool, ToolsUnitTests):
+    NAME = "find_duplicates"
+
+
+class TestDuplicates(OneTool, ToolsIntegrationTests):
+    NAME = "find_duplicates"
 
 
 class TestRetriever(RetrieversIntegrationTests):

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from imgret_tools.comparing.report import Comparison
-from imgret_tools.records import IndexReport, Progress, SearchReport
+from imgret_tools.records import Progress
+from imgret_tools.schemas import Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Answered:
     id: str
     name: str
     text: str
-    report: IndexReport | SearchReport | Comparison | None
+    report: Report | None
     failed: bool
 
 

@@ -17,7 +17,7 @@ MEASURES = {"cosine": "cosine", "pearson": "pearson", "l1": "l1", "l2": "l2", "m
     "euclidean": "l2",
 }
 _MEASURE = r"(?P<value>cosine|pearson|l1|l2|manhattan|euclid(?:ean)?)\b"
-PATH = r"(?:https?://\S+|\S+\.(?:jpe?g|png|webp|gif|bmp|tiff?|heic|heif|avif|jp2)\b|\b[0-9a-f]{12}(?:-\d+)?\b)"
+PATH = r"(?:https?://\S+|\bupload-\d+\b|\S+\.(?:jpe?g|png|webp|gif|bmp|tiff?|heic|heif|avif|jp2)\b|\b[0-9a-f]{12}(?:-\d+)?\b)"
 FILTER = r",?\s*(?:\b(?:with|and|voi|va)\s+)?(?P<value>(?:width|height|bytes|taken|camera|label|path|folder|latitude|longitude)\s*(?:!=|>=|<=|=|>|<|~)\s*\S+)"
 
 
@@ -77,7 +77,7 @@ ENGLISH = Grammar(
     help=r"^help\b|what (?:can|do) you do|what are you able|how (?:do|can) i use|how does (?:this|it) work",
     index=r"\b(?:re-?)?index(?:ing)?\b|^(?:please |can you |could you )*(?:scan|import|load|refresh|add)\b"
     r"|^make .* searchable",
-    into_library=r"\b(?:(?:in)?to|in) (?:the |my )?library(?: called)?(?: (?P<value>\S+))?|\bcalled (?P<value2>\S+)",
+    into_library=r"\b(?:(?:in)?to|in) (?:the |my )?library(?: called)?(?: (?P<value>\S+))?|\b(?:and )?(?:called|as|named|name it|call it|call the library)(?: library)? (?P<value2>\S+)",
     after_folder=r"\b(?:folder|directory) (?P<value>\S+)",
     dry_run=r",?\s*(?:but )?(?:only |just )?(?:tell me )?what would change(?: if i)?|\bdry[- ]?run(?: of)?",
     compare=r"\bcompar(?:e|ing|ison)\b|\b(?:which|what) measure|\bmeasures? differ",
@@ -98,9 +98,11 @@ ENGLISH = Grammar(
     library=r"\b(?:in |from |search |look in )?(?:the |my )?library (?!for\b)(?P<value>\S+)"
     r"|\b(?:in|from) (?:the |my )?(?P<value2>\S+) library\b",
     place=r"\b(?:in|from) (?:the folder |folder )?(?P<value>photos|pictures|images|pics|data|\S*[/\\]\S*)\s*$",
-    more=rf"\b(?:the )?next(?: page| {_PICTURES})?\b|^(?:show )?(?:me )?(?:some )?more(?: {_PICTURES})?$",
+    more=rf"\b(?:the )?next(?: (?:page|one|set|batch)| (?:{_EN_NUMBER})(?: {_PICTURES})?| {_PICTURES})?\b"
+    rf"|^(?:(?:show|give|see|get|any|and|are there|i want)(?: me)? )*(?:some )?more(?: {_PICTURES}| of (?:them|these|those)| like that| please)*$"
+    r"|^(?:go on|keep going|continue|what else|anything else|further|load more|and then|the rest)$",
     without=r",?\s*\b(?:but not|but no|but without|without|except(?: for)?|excluding|not|, no)\s+(?P<value>.+)$",
-    likeness=rf"^.*?\b(?:like|similar to|resembl\w+|by (?:image|picture|photo)|close to)\b(?:\s+{_PICTURES})?",
+    likeness=rf"^.*?\b(?:like|similar (?:(?:pictures?|photos?|images?|ones?|shots?) )?to|resembl\w+|by (?:image|picture|photo)|close to)\b(?:\s+{_PICTURES})?",
     but=r"^(?:,?\s*but\s+)+",
     courtesy=r"\bfor (?:me|us)\s*[?.!]*$",
     asks=r"^(?:what|who|why|when|how)\b",
@@ -125,7 +127,8 @@ VIETNAMESE = Grammar(
     help=r"^(?:giup (?:toi|minh|do)|tro giup|huong dan)$|lam (?:duoc )?(?:nhung )?gi\b|cach (?:su )?dung|^help$|dung the nao",
     index=r"\b(?:lap|danh|tao|cap nhat)(?: lai)? chi muc\b|^(?:hay |ban )?(?:index|quet|nap|cap nhat)\b"
     r"|^(?:hay |ban )?them\b.*\bthu (?:muc|vien)\b",
-    into_library=r"\bvao (?:trong )?thu vien(?: (?P<value>\S+))?",
+    into_library=r"\bvao (?:trong )?thu vien(?: (?P<value>\S+))?|\b(?:va |roi )?(?:dat ten(?: thu vien)?(?: la)?|voi ten|goi la|ten la"
+    r"|thanh(?: thu vien)?|lam thu vien) (?P<value2>\S+)",
     after_folder=r"\bthu muc (?P<value>\S+)",
     dry_run=r",?\s*(?:nhung )?(?:chi )?(?:xem thu|thu xem|chay thu)(?: thoi)?|\bse thay doi (?:nhung )?gi",
     compare=r"\bso sanh\b|\bdo do nao\b",
@@ -141,7 +144,9 @@ VIETNAMESE = Grammar(
     label=r",?\s*\b(?:chi )?(?:lay )?(?:nhung |cac )?(?:anh |hinh )?(?:co |voi )?nhan(?: la)?[ =:]+(?P<value>\S+)",
     library=r"\b(?:(?:o )?trong |tu |o )?thu vien (?P<value>\S+)",
     place=r"\btrong (?:thu muc )?(?P<value>photos|pictures|images|pics|data|\S*[/\\]\S*)\s*$",
-    more=r"\btrang (?:sau|ke|tiep(?: theo)?)\b|^(?:cho )?(?:toi )?xem (?:them|tiep)(?: nua)?$|^them nua$|^tiep(?: theo)?$",
+    more=r"\btrang (?:sau|ke|tiep(?: theo)?)\b|^(?:cho )?(?:toi |minh )?xem (?:them|tiep)(?: (?:nua|di|anh|hinh|ket qua|nhe))*$"
+    r"|^(?:con|lay|cho|hien)? ?(?:toi |minh )?them (?:nua|anh|hinh|ket qua|anh nua)(?: di| nhe| khong)?$|^(?:con )?(?:nua|gi nua|anh nao nua)(?: di| khong)?$"
+    r"|^tiep(?: theo| tuc| di)*$|^(?:cac |nhung )?(?:anh|ket qua|hinh) (?:tiep theo|sau|ke tiep)$|^nhieu hon(?: nua)?$",
     without=r",?\s*(?:\bnhung )?\b(?:khong (?:co|phai(?: la)?)|tru|ngoai tru|ngoai)\s+(?P<value>.+)$",
     likeness=r"^.*?\b(?:giong(?: nhu| voi)?|tuong tu(?: nhu| voi)?|nhu|bang (?:anh|hinh))\b",
     but=r"^(?:,?\s*nhung\s+)+",
@@ -161,3 +166,48 @@ VIETNAMESE = Grammar(
 )
 
 GRAMMARS: dict[Language, Grammar] = {"en": ENGLISH, "vi": VIETNAMESE}
+
+MONTHS = dict(zip("jan feb mar apr may jun jul aug sep oct nov dec".split(), range(1, 13), strict=True))
+"""Numbers of the months, by their first three letters in English."""
+
+_YEAR = r"(?P<year>(?:19|20)\d\d(?:-\d\d(?:-\d\d)?)?)(?![\w/])"
+_WHEN = (
+    r"(?:(?P<month>jan(?:uary)?|feb(?:ruary)?|march|mar|april|apr|may|june|jun|july|jul|aug(?:ust)?|sep(?:t(?:ember)?)?"
+    rf"|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?),? )?(?:the year )?{_YEAR}"
+)
+_KHI = rf"(?:thang (?P<month>\d\d?)\s?(?:/|nam|-)?\s?(?:nam )?|nam |)(?:ngay )?{_YEAR}"
+
+FACTS: tuple[tuple[str, str], ...] = (
+    (r"(?:\b(?:taken|shot|made|chup)\b )?\b(?:from|between|tu|trong khoang)(?: nam)? (?P<first>(?:19|20)\d\d) (?:to|and|until|till|-|den|toi|va)(?: nam)? (?P<last>(?:19|20)\d\d)\b",
+     "taken>={first} & taken<={last}"),
+    (rf"(?:\b(?:taken|shot|made|from|that are|chup)\b )?\b(?:before|older than|earlier than)\b {_WHEN}", "taken<{year}"),
+    (rf"(?:\b(?:taken|shot|made|from|that are|chup)\b )?\b(?:after|newer than|later than)\b {_WHEN}", "taken>{year}"),
+    (rf"(?:\b(?:taken|shot|made)\b )?\bsince\b {_WHEN}(?: on)?", "taken>={year}"),
+    (rf"(?:\bchup\b )?\btruoc {_KHI}", "taken<{year}"),
+    (rf"(?:\bchup\b )?\bsau {_KHI}", "taken>{year}"),
+    (rf"(?:\bchup\b )?\btu {_KHI}(?: (?:tro di|den nay|tro lai day))", "taken>={year}"),
+    (rf"(?:\b(?:taken|shot|made)\b )?\b(?:in|from|of|during|on)\b {_WHEN}(?: only)?", "taken={year}"),
+    (rf"(?:\bchup\b )?(?:\b(?:vao|trong|hoi|tu|cua|o)\b )?\b(?:thang (?P<month>\d\d?)\s?(?:/|nam|-)?\s?(?:nam )?|nam |ngay ){_YEAR}", "taken={year}"),
+    (r"\b(?:larger|bigger|heavier|more) than (?P<mega>\d+(?:[.,]\d+)?) ?(?:mb|megabytes?)\b|\b(?:lon|nang|nhieu) hon (?P<mega2>\d+) ?mb\b", "bytes>{bytes}"),
+    (r"\b(?:smaller|less) than (?P<mega>\d+(?:[.,]\d+)?) ?(?:mb|megabytes?)\b|\bnho hon (?P<mega2>\d+) ?mb\b", "bytes<{bytes}"),
+    (r"\b(?:wider|larger|bigger) than (?P<side>\d{3,5})(?: ?(?:px|pixels?))?(?: wide)?\b", "width>{side}"),
+    (r"\b(?:at least|minimum) (?P<side>\d{3,5}) ?(?:px|pixels?)?(?: wide)\b", "width>={side}"),
+    (r"\b(?:rong|lon|to) hon (?P<side>\d{3,5})(?: ?(?:px|pixels?|diem anh))?\b", "width>{side}"),
+    (r"\b(?:taken|shot|made) (?:with|by|on) (?:a |an |my |the )?(?:camera )?(?P<camera>[\w-]+)(?: camera)?\b|\bchup bang (?:may anh |may )?(?P<camera2>[\w-]+)", "camera~{camera}"),
+)  # fmt: skip
+"""Filters by date, size and camera as they are said, and the conditions they mean."""
+
+SORTS: tuple[tuple[str, str], ...] = (
+    ("newest", r",?\s*\b(?:(?:sort(?:ed)?|order(?:ed)?)(?: \w+)? by (?:date|newest|time)|(?:the )?(?:newest|latest|most recent)(?: first)?|moi nhat(?: truoc)?|gan day(?: nhat)?|sap xep (?:\w+ )?theo (?:ngay|thoi gian))\b"),
+    ("oldest", r",?\s*\b(?:(?:the )?(?:oldest|earliest)(?: first)?|(?:sort(?:ed)?|order(?:ed)?)(?: \w+)? by oldest|cu nhat(?: truoc)?|xua nhat)\b"),
+    ("name", r",?\s*\b(?:(?:sort(?:ed)?|order(?:ed)?)(?: \w+)? by (?:file ?)?name|alphabetical(?:ly)?|in alphabetical order|sap xep (?:\w+ )?theo ten|theo ten(?: tep)?)\b"),
+    ("largest", r",?\s*\b(?:(?:sort(?:ed)?|order(?:ed)?)(?: \w+)? by size|(?:the )?(?:largest|biggest)(?: first)?(?= (?:pictures?|photos?|images?|files?|first)|$| \d)|lon nhat|to nhat|sap xep (?:\w+ )?theo (?:kich thuoc|co))\b"),
+)  # fmt: skip
+"""Orders as they are said."""
+
+COMMANDS = frozenset(
+    "search similar library libraries duplicates duplicate compare measure measures pictures picture photos photo images "
+    "number describe newest oldest largest label labels labelled delete index folder switch browse previous thanks "
+    "everything second third fourth results result show enlarge instead using without".split()
+)
+"""Words of command that a slip of the finger is put right to (folded, five letters or more)."""

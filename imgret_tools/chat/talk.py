@@ -33,10 +33,11 @@ from PIL import Image
 from imgret_tools.chat.events import Answered, Called, Event, Said, Working
 from imgret_tools.chat.models import ModelError
 from imgret_tools.errors import BadInput
-from imgret_tools.langchain import as_langchain_tools
-from imgret_tools.pictures.open import open_picture
+from imgret_tools.langchain import NUMBERED, as_langchain_tools
 from imgret_tools.records import Entry, IndexReport, Progress
+from imgret_tools.schemas import Report
 from imgret_tools.tools import ImageTools
+from imgret_tools.uploads import Uploads
 
 CONTEXT = 40_000
 """Characters of the talk that a model is sent, about 10,000 tokens."""
@@ -61,8 +62,8 @@ class ChatTools(ImageTools):
     """
 
     def __init__(self, tools: ImageTools) -> None:
-        super().__init__(tools.runtime)
-        self._uploads: dict[str, Image.Image] = {}
+        super().__init__(tools.runtime, uploads=Uploads(seconds=24 * 3600))
+        self._names: dict[str, str] = {}
         self.progress: Callable[[Progress], None] = lambda state: None
         self.cancelled: Callable[[], bool] = lambda: False
 
@@ -74,22 +75,19 @@ class ChatTools(ImageTools):
         """Take in an uploaded picture; the name that `image` takes.
 
         Raises:
-            ImageError: it cannot be opened.
+            BadInput: it cannot be opened, or is too large.
         """
-        name = f"upload-{len(self._uploads) + 1}"
-        settings = self.runtime.settings
-        opened = open_picture(picture, max_megapixels=settings.max_megapixels).image
-        opened.thumbnail((1024, 1024))
-        self._uploads[name] = opened
+        name = f"upload-{len(self._names) + 1}"
+        self._names[name] = self.upload(picture.read_bytes())
         return name
 
     def picture(self, image: str, library: str) -> Path | Image.Image | Entry:
         """An upload by its name, else what `ImageTools.picture` finds."""
-        if image in self._uploads:
-            return self._uploads[image]
-        if image.startswith("upload-"):
-            names = ", ".join(self._uploads) or "none"
-            raise BadInput(f"There is no picture {image[:40]!r} in this chat; there are: {names}.")
+        if NUMBERED.fullmatch(image.strip()):
+            if image.strip() not in self._names:
+                names = ", ".join(self._names) or "none"
+                raise BadInput(f"There is no picture {image[:40]!r} in this chat; there are: {names}.")
+            image = self._names[image.strip()]
         return super().picture(image, library)
 
 
@@ -108,7 +106,9 @@ class Chat:
     ) -> None:
         self.tools = ChatTools(tools)
         self.messages: list[BaseMessage] = []
-        self._by_name = {tool.name: tool for tool in as_langchain_tools(self.tools, with_images=with_images)}
+        self._reports: list[Report] = []  # of the call that runs: beside the text and the data that the model has
+        made = as_langchain_tools(self.tools, with_images=with_images, reported=self._reports.append)
+        self._by_name = {tool.name: tool for tool in made}
         self._model = model.bind_tools(list(self._by_name.values()))
         self._max_calls = max_calls
 
@@ -189,7 +189,8 @@ class Chat:
                 message = yield from self._invoke(self._by_name[name], {**call, "id": id_}, cancelled)
             used += 1
             self.messages.append(message)
-            yield Answered(id_, name, str(message.text), message.artifact, message.status == "error")
+            report = self._reports.pop() if self._reports else None
+            yield Answered(id_, name, str(message.text), report, message.status == "error")
         for broken in answer.invalid_tool_calls:
             used += 1
             told = "The arguments were no valid JSON; call again with a JSON object."

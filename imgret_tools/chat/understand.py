@@ -11,9 +11,35 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from imgret_tools.chat.grammar import FILTER, GRAMMARS, MEASURES, PATH, Grammar, Language
+from imgret_tools.chat.asks import ASKS, Ask, polite
+from imgret_tools.chat.grammar import COMMANDS as _COMMANDS
+from imgret_tools.chat.grammar import FACTS, FILTER, GRAMMARS, MEASURES, MONTHS, PATH, SORTS, Grammar, Language
 
-Do = Literal["index", "search", "compare", "help", "refuse"]
+Do = Literal["index", "search", "browse", "compare", "help"] | Ask
+_SHORT = 200
+"""Characters of a sentence up to which it may ask for something else than a search."""
+_LOOKS = r"\b(?:all|every|everything|browse|pictures?|photos?|images?|list|shots|anh|hinh|tat ca|duyet|moi)\b"
+_REFINES = r"(?:please )?(?:only|just|but only|chi|sort|sap xep|order)\b"
+_EVERYTHING = frozenset(
+    (
+        "",
+        "all",
+        "everything",
+        "browse",
+        "all of them",
+        "whole",
+        "every",
+        "tat ca",
+        "duyet",
+        "toan bo",
+        "moi",
+        "het",
+        "taken",
+        "chup",
+        "list",
+        "liet ke",
+    )
+)
 LONGEST = 2_000
 """Characters of a plain request; the time to read one grows with its square."""
 
@@ -23,7 +49,7 @@ class Request:
     """What a sentence asks for; None and empty where it says nothing.
 
     `image` is a path, an id, a URL or a reference `#n` to the n-th picture of the last result (`#-1`: the last one).
-    `same` repeats the last search with what is said changed, `more` is its next page. `place` may be a library or a
+    `same` repeats the last search with what is said changed, `more` is its next page, `page` its n-th. `place` may be a library or a
     folder.
     """
 
@@ -43,6 +69,8 @@ class Request:
     same: bool = False
     more: bool = False
     then_compare: bool = False
+    sort: str | None = None
+    page: int | None = None
 
 
 def fold(text: str) -> str:
@@ -82,6 +110,8 @@ class _Sentence:
         return value
 
     def cut(self, start: int, end: int) -> None:
+        # one blank where the piece was: patterns count on words being one blank apart
+        start, end = len(self.folded[:start].rstrip()), len(self.folded) - len(self.folded[end:].lstrip())
         self.typed = f"{self.typed[:start]} {self.typed[end:]}"
         self.folded = f"{self.folded[:start]} {self.folded[end:]}"
 
@@ -91,8 +121,11 @@ def understand(text: str) -> Request:
     language = language_of(text[:LONGEST])
     if len(text) > LONGEST:
         return Request(do="refuse", language=language)
+    text = corrected(text)
     grammar, rest = GRAMMARS[language], _Sentence(text)
     plain = fold(_bare(rest.typed))
+    if len(plain) <= _SHORT and (ask := _ask(rest, language)):
+        return ask
     if not plain or re.search(grammar.help, plain):
         return Request(do="help", language=language)
     if re.search(grammar.refuse, plain):
@@ -100,6 +133,85 @@ def understand(text: str) -> Request:
     if re.search(grammar.index, plain):
         return _index(rest, grammar, language)
     return _search(rest, grammar, language)
+
+
+def corrected(text: str) -> str:
+    """`text` with words that are one slip away from a word of command put right: a letter missing, doubled, wrong or swapped.
+
+    Only words of command, for the names of things are not ours to change.
+    """
+
+    def right(found: re.Match[str]) -> str:
+        word = fold(found[0])
+        if len(word) < 5 or word in _COMMANDS:
+            return found[0]
+        near = [known for known in _COMMANDS if known[0] == word[0] and _one_slip(word, known)]
+        return min(near, key=lambda known: (-len(known), known)) if near else found[0]
+
+    return re.sub(r"(?<![\w./\\~=#\"'-])[^\W\d_]+(?![\w./\\~=\"'-])", right, unicodedata.normalize("NFC", text))
+
+
+def _one_slip(word: str, known: str) -> bool:
+    """Whether one letter less, more, another, or two neighbours swapped make `word` of `known`."""
+    if abs(len(word) - len(known)) > 1 or word == known:
+        return False
+    start = next((n for n, (a, b) in enumerate(zip(word, known, strict=False)) if a != b), min(len(word), len(known)))
+    rest, other = word[start:], known[start:]
+    return (
+        rest[1:] == other
+        or rest == other[1:]
+        or rest[1:] == other[1:]
+        or (rest[:2] == other[1::-1] and rest[2:] == other[2:])
+    )
+
+
+def _ask(rest: _Sentence, language: Language) -> Request | None:
+    """What a sentence asks for that is no search; None when it asks for none of it."""
+    start, end = polite(rest.folded)
+    folded = rest.folded[start:end].replace("’", "'")
+    for speaks in (language, "vi" if language == "en" else "en"):
+        for do, of, pattern in ASKS:
+            match = re.fullmatch(pattern, folded) if of == speaks else None
+            if match is None:
+                continue
+            groups = {
+                name.rstrip("234"): rest.typed[start + match.start(name) : start + match.end(name)]
+                for name in match.groupdict()
+                if match[name]
+            }
+            if do == "count" and of == "vi" and groups.get("text", "").startswith("thư viện"):
+                continue
+            grammar = GRAMMARS[of]
+            if do in ("hello", "thanks"):
+                of = language
+            k = _number(groups.get("k"), grammar.numbers | {"one": 1, "mot": 1})
+            return Request(
+                do="search" if do in ("back", "page", "only") else do,
+                language=of,
+                same=do in ("back", "page", "only"),
+                page=int(groups["page"]) if "page" in groups else -1 if do == "back" else None,
+                k=k,
+                library=_bare(groups["library"]) if "library" in groups else None,
+                image=_referred(groups["ref"], grammar) if "ref" in groups else None,
+                folder=_bare(groups["text"]) if do == "folder" else None,
+                text=_bare(groups["text"]) if do == "count" and "text" in groups else None,
+            )
+    return None
+
+
+def _referred(said: str, grammar: Grammar) -> str:
+    """`#n`, an id or an upload, from the words that name a picture."""
+    folded = fold(said)
+    if re.fullmatch(r"upload-\d+|[0-9a-f]{12}(-\d+)?", folded):
+        return folded
+    numbers = grammar.numbers | grammar.ordinals
+    for length in (2, 1):
+        words = re.findall(r"\w+", folded)
+        for place in range(len(words) - length + 1):
+            part = " ".join(words[place : place + length])
+            if part.isdigit() or (part in numbers and (grammar is GRAMMARS["en"] or place)):
+                return f"#{_number(part, numbers)}"
+    return "#1"
 
 
 def _index(rest: _Sentence, grammar: Grammar, language: Language) -> Request:
@@ -117,12 +229,15 @@ def _index(rest: _Sentence, grammar: Grammar, language: Language) -> Request:
 
 
 def _search(rest: _Sentence, grammar: Grammar, language: Language) -> Request:
-    asked = rest.has(grammar.find)
+    asked, whole = rest.has(grammar.find), rest.folded
     rest.take(grammar.courtesy)
     space = "pixels" if _all(rest, grammar.pixels) else None
     then_compare = asked and rest.take(grammar.and_compare) is not None
     compare = not then_compare and rest.take(grammar.compare) is not None
     where = list(_all(rest, FILTER))
+    where += _facts(rest)
+    sort = next((order for order, pattern in SORTS if rest.take(pattern) is not None), None)
+    looks = bool(re.search(_LOOKS, whole)) and not re.match(_REFINES, whole)
     if label := _label(rest, grammar):
         where.append(f"label={label}")
     image = rest.take(rf"[\"'“](?P<value>[^\"'”]*{PATH})[\"'”]") or rest.take(rf"(?P<value>{PATH})")
@@ -139,11 +254,11 @@ def _search(rest: _Sentence, grammar: Grammar, language: Language) -> Request:
         "space": space,
         "where": tuple(where),
         "library": _bare(library) if library else None,
+        "sort": sort,
     }
     if compare:
-        return Request(
-            do="compare", language=language, **fields | {"image": image or "#1", "measure": None, "space": None}
-        )
+        plain: dict[str, Any] = {"image": image or "#1", "measure": None, "space": None, "sort": None}
+        return Request(do="compare", language=language, **fields | plain)
     liked = image is not None and rest.take(grammar.likeness) is not None
     rest.take(grammar.but)
     not_text = rest.take(grammar.without)
@@ -153,6 +268,10 @@ def _search(rest: _Sentence, grammar: Grammar, language: Language) -> Request:
         words = dropped[-1]  # a sentence of function words alone: the last one must be meant (cho: "for", or a dog)
     elif not words and not image and language == "vi" and library and dropped[1:]:
         words = dropped[-1]
+    if not image and fold(words) in _EVERYTHING and (words or looks) and (where or sort or words) and not more:
+        if not re.match(_REFINES, whole):
+            return Request(do="browse", language=language, **fields)
+        words = ""
     if not words and not image:
         do: Do = "search" if changed else "refuse"
         return Request(do=do, language=language, same=changed, more=more, **fields)
@@ -167,6 +286,27 @@ def _search(rest: _Sentence, grammar: Grammar, language: Language) -> Request:
         then_compare=then_compare,
         **fields,
     )
+
+
+def _facts(rest: _Sentence) -> list[str]:
+    """Filters by date, size and camera said in words, cut out."""
+    found: list[str] = []
+    for pattern, form in FACTS:
+        while match := re.search(pattern, rest.folded):
+            parts = {
+                name.rstrip("2"): rest.typed[match.start(name) : match.end(name)]
+                for name in match.groupdict()
+                if match[name]
+            }
+            month = fold(parts.get("month", ""))
+            if month:
+                number = int(month) if month.isdigit() else MONTHS[month[:3]]
+                parts["year"] += f"-{number:02}"
+            if "mega" in parts:
+                parts["bytes"] = str(round(float(parts["mega"].replace(",", ".")) * 1e6))
+            found += [one.format(**parts) for one in form.split(" & ")]
+            rest.cut(*match.span())
+    return found
 
 
 def _all(rest: _Sentence, pattern: str) -> list[str]:

@@ -21,7 +21,7 @@ from imgret_tools.mcp import LOOPBACK, make_mcp
 from imgret_tools.mcp import mount as mount_mcp
 from imgret_tools.records import Progress
 from imgret_tools.settings import Settings
-from imgret_tools.tools import TOOLS, ImageTools
+from imgret_tools.tools import WRITING, ImageTools
 from imgret_tools.ui.link import Asked
 from imgret_tools.ui.patches import Bound, endpoint, spoken
 from imgret_tools.ui.tabs.chat import chat_tab
@@ -130,11 +130,10 @@ def build_app(
         spoken_in.input(speak, spoken_in, said_to, api_visibility="private").then(
             None, spoken_in, None, js=_SET_LANGUAGE
         )
-        for name in TOOLS:
-            if name != "index_folder" or not tools.runtime.settings.read_only:
-                gr.api(  # type: ignore[attr-defined]
-                    endpoint(getattr(tools, name)), api_name=name, queue=name == "index_folder"
-                )
+        for name in tools.public:
+            gr.api(  # type: ignore[attr-defined]
+                endpoint(getattr(tools, name), tools.upload), api_name=name, queue=name in WRITING
+            )
     page.queue(max_size=64, default_concurrency_limit=8)
     page.state_session_capacity = _MOST_VISITORS
     return page  # type: ignore[no-any-return]
@@ -225,6 +224,7 @@ def serve(
     allow_writes: bool = False,
     allow_urls: bool = False,
     auth: str | None = None,
+    allow_hosts: Sequence[str] = (),
     start_talk: Callable[[ImageTools], Talk] | None = None,
 ) -> None:
     """Serve the app until it is interrupted.
@@ -241,6 +241,7 @@ def serve(
         allow_writes: a shared app may index too.
         allow_urls: queries may be public URLs.
         auth: `USER:PASS` asked of every visitor; MCP then asks for a token that is printed.
+        allow_hosts: names of a proxy or a link under which MCP is asked too.
         start_talk: begins a chat on the tools.
     """
     import uvicorn
@@ -271,7 +272,11 @@ def serve(
         )
         token = secrets.token_urlsafe(24) if login else ""
         app = mount(
-            tools, page, auth=login, token=token, hosts=LOOPBACK if host in ("127.0.0.1", "localhost") else ("*",)
+            tools,
+            page,
+            auth=login,
+            token=token,
+            hosts=(*LOOPBACK, *allow_hosts) if host in LOOPBACK and not share else ("*",),
         )
         if token:
             _say(f"MCP at /mcp expects the header  Authorization: Bearer {token}")

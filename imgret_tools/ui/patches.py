@@ -17,8 +17,9 @@ from gradio import component_meta
 from gradio.components import Component
 from gradio.data_classes import ImageData
 from gradio.processing_utils import save_bytes_to_cache
+from gradio.utils import get_upload_folder
 
-from imgret_tools.errors import ImgretError
+from imgret_tools.errors import BadInput, ImgretError
 from imgret_tools.ui.texts.table import Language, said
 
 Bound = list[tuple[Component, dict[str, str]]]
@@ -82,16 +83,18 @@ def file_for(button: Component, name: str, content: bytes) -> str:
     return str(save_bytes_to_cache(content, name, button.GRADIO_CACHE))
 
 
-def endpoint(method: Callable[..., object]) -> Callable[..., str]:
+def endpoint(method: Callable[..., object], upload: Callable[[bytes], str]) -> Callable[..., str]:
     """A tool's method as a function for `gr.api`: the same parameters, the record as JSON text.
 
-    Text and not a dict, because Gradio's client takes every dict with a `path` for a file and tries to fetch it.
+    Text and not a dict, because Gradio's client takes every dict with a `path` for a file and tries to fetch it. What a
+    client sent by `handle_file` goes to `upload`, and on to the tool as the id that this answers.
     """
 
     @functools.wraps(method)
     def call(*args: object, **named: object) -> str:
         with shown_errors():
-            record = method(*args, **named).to_dict()  # type: ignore[attr-defined]
+            received = {name: _received(value, upload) for name, value in named.items()}
+            record = method(*[_received(value, upload) for value in args], **received).to_dict()  # type: ignore[attr-defined]
             return orjson.dumps(record, option=orjson.OPT_SERIALIZE_NUMPY).decode()
 
     signature = inspect.signature(method)
@@ -101,6 +104,17 @@ def endpoint(method: Callable[..., object]) -> Callable[..., str]:
     call.__annotations__ = {**{name: hints[name] for name in signature.parameters}, "return": str}
     del call.__dict__["__wrapped__"]
     return call
+
+
+def _received(value: object, upload: Callable[[bytes], str]) -> object:
+    """An argument as it is, or the id of a file that came with it: only one that Gradio has taken in itself."""
+    if not isinstance(value, dict):
+        return value
+    path = Path(str(value.get("path") or "")).resolve()
+    taken_in = Path(get_upload_folder()).resolve()
+    if not path.is_relative_to(taken_in) or not path.is_file():
+        raise BadInput("This argument is no file that was sent; send it with gradio_client's handle_file, or as text.")
+    return upload(path.read_bytes())
 
 
 def spoken(bound: Bound, language: Language) -> list[dict[str, object]]:

@@ -13,7 +13,7 @@ ARTICLES = {"a", "an", "the", "some", "any", "các", "những"}
 def table(name: str) -> list[tuple[str, dict[str, str]]]:
     """Sentences with what they ask for, as `expected` of `shown`."""
     rows = []
-    for line in (HERE / f"requests_{name}.txt").read_text(encoding="utf-8").splitlines():
+    for line in (HERE / f"{name}.txt").read_text(encoding="utf-8").splitlines():
         if line and not line.startswith("#"):
             sentence, _, meaning = line.partition(" | ")
             do, *rest = meaning.split(" ", 1)
@@ -41,6 +41,8 @@ def pairs(text: str) -> dict[str, str]:
             "dry_run",
             "offset",
             "then",
+            "page",
+            "sort",
         ):
             found[name] = value
         else:
@@ -57,6 +59,7 @@ def shown(request: Request) -> dict[str, str]:
         "space": request.space, "where": " ".join(request.where), "library": request.library, "folder": request.folder,
         "place": request.place, "dry_run": request.dry_run and "yes", "same": request.same and "yes",
         "offset": request.more and "next", "then": request.then_compare and "compare",
+        "page": request.page, "sort": request.sort,
     }  # fmt: skip
     return {name: str(value) for name, value in fields.items() if value}
 

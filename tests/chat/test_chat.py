@@ -17,7 +17,7 @@ from imgret_tools.chat.events import Answered, Called, Said, Working
 from imgret_tools.chat.models import ModelError, make_model
 from imgret_tools.chat.offline import OfflineModel
 from imgret_tools.chat.talk import Chat
-from imgret_tools.errors import ImageError
+from imgret_tools.errors import BadInput
 from imgret_tools.langchain import as_langchain_tools
 from imgret_tools.records import SearchReport
 
@@ -107,7 +107,7 @@ def test_one_sentence_can_need_several_tools(runtime: Runtime, photos: Path, mon
         ("index /etc", "outside the folders"),
         ("find images like ../../x.png", "outside the folders"),
         ("find a cat in library nowhere", "There is no library"),
-        ("find images like data:image/png;base64,iVBORw0KGgo.png", "is no path"),
+        ("find images like data:image/png;base64,iVBORw0KGgo.png", "base64 is broken"),
     ],
 )
 def test_what_it_cannot_do_it_says(chat: Chat, asked: str, told: str) -> None:
@@ -122,7 +122,7 @@ def test_an_upload_is_asked_about_by_a_name_of_the_talks_own(chat: Chat, indexed
     assert lion.path not in answered[0].text.splitlines()[0]
     assert turn(chat, "", Path(lion.path))[1][0].arguments["image"] == "upload-2"
     other = Chat(indexed, OfflineModel())
-    with pytest.raises(ImageError):
+    with pytest.raises(BadInput):
         list(other.ask("like this", Path(__file__)))
     assert other.messages == []
 
@@ -178,3 +178,64 @@ def test_it_runs_as_a_module() -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert "index the folder photos" in done.stdout
+
+
+def test_a_talk_about_what_there_is(chat: Chat) -> None:
+    assert turn(chat, "how many pictures are there?")[0] == 'Library "default" holds 12 pictures.'
+    assert turn(chat, "how many cheetahs are there?")[0] == '3 pictures are labelled "cheetah".'
+    assert "look like it" in turn(chat, "how many red motorbikes are there")[0]
+    assert '"default"' in turn(chat, "list the libraries")[0]
+    assert '"cheetah" 3' in turn(chat, "có những nhãn nào?")[0]
+    assert turn(chat, "đang ở thư viện nào?")[0] == 'Đây là thư viện "default": 12 ảnh.'
+    assert "'default'" in turn(chat, "switch to library nowhere")[0]
+    assert "no duplicates" in turn(chat, "find duplicates")[0] or "alike" in turn(chat, "find duplicates")[0]
+    said, called, _ = turn(chat, "show all pictures with label cheetah")
+    assert called[0].arguments == {"where": ["label=cheetah"], "sort": "newest"}
+    assert said.startswith("3 pictures")
+
+
+def test_pages_go_both_ways_without_a_number_said_before(chat: Chat) -> None:
+    """`next page` after `find cats` multiplied None and ended the turn (case 43)."""
+    _, _, first = turn(chat, "find pictures of animals")
+    assert turn(chat, "previous page")[0] == "This is the first page already."
+    _, called, _ = turn(chat, "next page")
+    assert called[0].arguments["offset"] == 5
+    _, called, _ = turn(chat, "trang sau")
+    assert called[0].arguments["offset"] == 10
+    _, called, _ = turn(chat, "trang trước")
+    assert called[0].arguments["offset"] == 5
+    _, called, again = turn(chat, "page 1")
+    assert "offset" not in called[0].arguments
+    assert again[0].report.hits == first[0].report.hits  # type: ignore[union-attr]
+
+
+def test_undo_goes_back_search_by_search(chat: Chat) -> None:
+    turn(chat, "find a rocket")
+    turn(chat, "find a lion")
+    turn(chat, "only 2")
+    assert turn(chat, "undo")[1][0].arguments == {"text": "lion"}
+    assert turn(chat, "hoàn tác")[1][0].arguments == {"text": "rocket"}
+    assert turn(chat, "undo")[0] == "There is no earlier search to go back to."
+
+
+def test_a_hit_is_shown_by_its_number_and_deleting_is_refused(chat: Chat) -> None:
+    _, _, found = turn(chat, "find a lion")
+    said, called, _ = turn(chat, "describe the first one")
+    assert called[0].name == "show_image"
+    assert called[0].arguments["image"] == found[0].report.hits[0].id  # type: ignore[union-attr]
+    assert " px" in said
+    assert "nothing here deletes" in turn(chat, "delete #1")[0]
+    assert turn(chat, "thanks!")[0] == "You're welcome."
+    assert turn(chat, "cảm ơn bạn")[0] == "Không có gì."
+
+
+def test_a_switch_lasts_until_the_next(runtime: Runtime, photos: Path) -> None:
+    for label in ("lion", "cat"):
+        runtime.index(photos / label, library=f"of_{label}")
+    chat = Chat(ImageTools(runtime), OfflineModel())
+    assert '"of_cat": 1' in turn(chat, "switch to library of_cat")[0]
+    assert turn(chat, "find an animal")[2][0].report.library == "of_cat"  # type: ignore[union-attr]
+    turn(chat, "switch to library nowhere")
+    assert turn(chat, "how many pictures are there")[1][0].arguments["library"] == "of_cat"
+    turn(chat, "chuyển sang thư viện of_lion")
+    assert turn(chat, "show the newest pictures")[2][0].report.library == "of_lion"  # type: ignore[union-attr]

@@ -53,7 +53,7 @@ def steps(*answers: Step | Callable[[Asked], Step]) -> Callable[[Asked], Step]:
 
 
 def first_id(asked: Asked) -> str:
-    found = re.search(r"1\. id (\S+)", asked.results[-1])
+    found = re.search(r"^1\. (\S+)", asked.results[-1], re.MULTILINE)
     assert found, asked.results
     return found[1]
 
@@ -119,7 +119,7 @@ def test_parallel_calls_are_all_answered(indexed: ImageTools, protocol: str, loo
     calls = [("search_similar_image", {"text": text, "k": 1}) for text in ("a rocket", "a lion", "a cup of coffee")]
     with provider(protocol, steps(calls, "Three.")) as server:
         assert run(loop, protocol, server, indexed, "three things") == "Three."
-    found = [re.search(r'label "(\w+)"', result)[1] for result in server.asked[1].results]  # type: ignore[index]
+    found = [re.search(r'^1\. \S+ "(\w+)"', result, re.MULTILINE)[1] for result in server.asked[1].results]  # type: ignore[index]
     assert found == ["rocket", "lion", "coffee"]
 
 

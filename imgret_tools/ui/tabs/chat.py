@@ -17,7 +17,7 @@ from imgret_tools.comparing.figure import png_of, thumbnail_of
 from imgret_tools.comparing.report import Comparison
 from imgret_tools.engine.runtime import Runtime
 from imgret_tools.errors import ImgretError
-from imgret_tools.records import SearchReport, quoted
+from imgret_tools.records import SearchReport, Shown, quoted
 from imgret_tools.ui.patches import Bound
 from imgret_tools.ui.uploads import showable
 
@@ -176,6 +176,9 @@ def _pictures(runtime: Runtime, event: Answered) -> gr.Gallery | gr.Image | None
     if isinstance(event.report, Comparison):
         with Image.open(BytesIO(png_of(event.report, runtime))) as figure:
             return gr.Image(figure.copy(), show_label=False, buttons=[])
+    if isinstance(event.report, Shown) and event.report.library:
+        seen = thumbnail_of(event.report.library, runtime, event.report.id)
+        return gr.Image(seen, show_label=False, buttons=[]) if seen is not None else None
     if not isinstance(event.report, SearchReport):
         return None
     shown = [
