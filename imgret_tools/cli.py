@@ -11,7 +11,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Protocol
 
@@ -20,10 +19,9 @@ import typer
 from imgret_tools import __version__
 from imgret_tools.collect.commands import app as collect_app
 from imgret_tools.errors import BadInput, ImgretError
-from imgret_tools.records import Progress
-from imgret_tools.settings import Settings
 
 if TYPE_CHECKING:
+    from imgret_tools.records import Progress
     from imgret_tools.tools import ImageTools
 
 app = typer.Typer(
@@ -66,7 +64,10 @@ def _json(value: object) -> str:
 
 @contextmanager
 def _tools(*named: str | Path | None, allow_urls: bool = False) -> Iterator[ImageTools]:
+    from dataclasses import replace
+
     from imgret_tools.engine.runtime import Runtime
+    from imgret_tools.settings import Settings
     from imgret_tools.tools import ImageTools
 
     settings = replace(Settings.from_env().with_roots(*(path for path in named if path)), allow_urls=allow_urls)
@@ -282,6 +283,7 @@ def serve(
     auth: Annotated[str | None, typer.Option(help="USER:PASS asked of every visitor.")] = None,
 ) -> None:
     """Serve the page, the API and MCP: the same app as `python gradio_app.py`."""
+    from imgret_tools.settings import Settings
     from imgret_tools.ui.app import serve as serve_app
 
     serve_app(
