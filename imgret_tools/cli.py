@@ -18,7 +18,6 @@ import threading
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn, Protocol
@@ -28,10 +27,9 @@ import typer
 from imgret_tools import __version__
 from imgret_tools.collect.commands import app as collect_app
 from imgret_tools.errors import BadInput, ImgretError
-from imgret_tools.records import Progress, SearchReport, visible
-from imgret_tools.settings import Settings
 
 if TYPE_CHECKING:
+    from imgret_tools.records import Progress, SearchReport
     from imgret_tools.tools import ImageTools
 
 app = typer.Typer(
@@ -119,6 +117,8 @@ def _write_paths(report: SearchReport, end: bytes) -> None:
 
 def _with_whole_paths(report: SearchReport) -> SearchReport:
     """The report with hits that name their files whole, so that two can be told apart and each can be opened."""
+    from dataclasses import replace
+
     hits = [replace(hit, metadata={**hit.metadata, "folder": None}) for hit in report.hits]
     return replace(report, hits=hits)
 
@@ -134,7 +134,10 @@ def _paths_of_stdin() -> list[str]:
 
 @contextmanager
 def _tools(*named: str | Path | None, allow_urls: bool = False) -> Iterator[ImageTools]:
+    from dataclasses import replace
+
     from imgret_tools.engine.runtime import Runtime
+    from imgret_tools.settings import Settings
     from imgret_tools.tools import ImageTools
 
     settings = replace(Settings.from_env().with_roots(*(path for path in named if path)), allow_urls=allow_urls)
@@ -456,6 +459,7 @@ def serve(
     ] = None,
 ) -> None:
     """Serve the page, the API and MCP: the same app as `python gradio_app.py`."""
+    from imgret_tools.settings import Settings
     from imgret_tools.ui.app import serve as serve_app
 
     serve_app(
@@ -533,6 +537,8 @@ def _in_parts(letter: str, encoding: str) -> str:
 
 
 def _failed(message: str) -> int:
+    from imgret_tools.records import visible
+
     with suppress(BrokenPipeError):
         print(visible(" ".join(message.split())), file=sys.stderr, flush=True)
     return 1

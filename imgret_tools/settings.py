@@ -18,10 +18,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import platformdirs
-
 
 def _default_data_dir() -> Path:
+    import platformdirs  # `imgret --help` needs none
+
     return Path(platformdirs.user_data_dir("imgret", appauthor=False))
 
 

@@ -12,12 +12,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 
 import typer
 
 from imgret_tools.errors import ImgretError
-from imgret_tools.records import Progress
+
+if TYPE_CHECKING:
+    from imgret_tools.records import Progress
 
 app = typer.Typer(
     help="From a list of words to a clean, split data set: crawl, download, clean, split, or all at once.",

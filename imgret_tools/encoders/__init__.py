@@ -68,7 +68,7 @@ def make_encoder(
 
         source = weights.parse(spec)
         weights.require_reachable(source)
-        return OpenClip(source, device=device, precision=precision)
+        return OpenClip(source, device=device, precision=precision, cache=cache)
     raise BadInput(
         f"unknown encoder {spec!r}; expected mini, openclip:MODEL/PRETRAINED_TAG, openclip:hf-hub:ORG/NAME or "
         "openclip:MODEL:/path/to/checkpoint"

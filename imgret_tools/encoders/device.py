@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+from functools import cache
 from pathlib import Path
 
 from imgret_tools.errors import BadInput
@@ -43,3 +45,46 @@ def cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
         return max(1, min(allowed, round(int(share) / int(period))))
     except (OSError, ValueError):  # no control group, or no limit in it
         return max(1, allowed)
+
+
+@cache
+def processor() -> tuple[str, frozenset[str]]:
+    """The processor's name and the features it has, as Linux lists them; elsewhere its kind and none."""
+    name, features = platform.processor() or platform.machine(), frozenset[str]()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return name, features
+    for line in lines:
+        key, _, value = line.partition(":")
+        if key.strip() == "model name":
+            name = value.strip()
+        elif key.strip() in ("flags", "Features"):
+            features = frozenset(value.split())
+    return name, features
+
+
+def has_int8_products() -> bool:
+    """Whether the processor sums products of 8-bit numbers in 32 bits, as fast and exact as 8-bit networks want it."""
+    return bool(processor()[1] & {"avx_vnni", "avx512_vnni", "amx_int8", "asimddp"})
+
+
+def machine(*packages: str) -> dict[str, str]:
+    """What decides which way to run a network is the fastest here: processor, cores, cards, and versions of packages."""
+    name, features = processor()
+    cards = " ".join(sorted(path.name for path in Path("/dev").glob("nvidia[0-9]*")))
+    own = {"processor": f"{name} ({len(features)} features)", "cores": str(cores()), "cards": cards}
+    return own | versions(*packages)
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """The installed version of each package, "" where it is missing; none is imported."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = ""
+    return found

@@ -243,9 +243,9 @@ class Mini:
 def graph(recipe: Recipe) -> Graph:
     """The image tower of a recipe as `onnx` converts it."""
 
-    def examples() -> tuple[Array, ...]:
+    def examples() -> list[tuple[Array, ...]]:
         random = np.random.default_rng(0)
-        return (random.uniform(-1, 1, (2, 3, recipe.side, recipe.side)).astype(np.float32),)
+        return [(random.uniform(-1, 1, (2, 3, recipe.side, recipe.side)).astype(np.float32),)]
 
     return Graph(
         name="-".join(network.name for network in recipe.networks),

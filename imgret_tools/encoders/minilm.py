@@ -107,13 +107,13 @@ def network() -> nn.Module:
     return SentenceEncoder()
 
 
-def _examples() -> tuple[Array, ...]:
-    """Two lists of token numbers, one of them padded."""
+def _examples() -> list[tuple[Array, ...]]:
+    """Two lists of token numbers, one of them padded; and one of another length."""
     random = np.random.default_rng(0)
     ids = random.integers(1000, 20000, (2, 9))
     mask = np.ones((2, 9), np.int64)
     mask[1, 5:] = 0
-    return ids * mask, mask
+    return [(ids * mask, mask), (ids[:1, :4], mask[:1, :4])]
 
 
 def graph() -> Graph:
@@ -125,6 +125,7 @@ def graph() -> Graph:
         outputs=("rows",),
         build=network,
         examples=_examples,
+        prepack=False,
     )
 
 

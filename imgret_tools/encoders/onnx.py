@@ -30,24 +30,23 @@ import tempfile
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imgret_tools.encoders.device import cores
+from imgret_tools.encoders.device import cores, has_int8_products, versions
 from imgret_tools.errors import EncoderError
 from imgret_tools.files import atomic_write
 
 if TYPE_CHECKING:
     import onnx
     import onnxruntime  # type: ignore[import-untyped]
-    from torch import nn
+    from torch import Tensor, nn
 
 TOLERANCE = 1e-3
 """The most that an answer may differ from torch's, in any number."""
@@ -55,6 +54,7 @@ TOLERANCE = 1e-3
 _FORMAT = "1"  # part of every conversion's name: change it when the files or the export change
 _OPSET = 18
 _MODEL, _WEIGHTS, _CARD = "model.onnx", "weights.bin", "card.json"
+_PACKAGES = ("onnx", "onnxruntime", "torch")  # a conversion that failed is tried again with other versions of them
 _WAIT = 600.0  # seconds another process gets to finish its conversion
 _ASIDE = 1024  # bytes: larger tensors lie in weights.bin
 
@@ -64,6 +64,7 @@ _opening = threading.Lock()
 _open: weakref.WeakValueDictionary[tuple[str, str], _Session] = weakref.WeakValueDictionary()
 _in_memory: dict[tuple[str, str], _Session] = {}  # those that no folder holds stay: making one takes seconds
 _refused: dict[tuple[str, str], str] = {}  # conversions that failed in this process, with the reason
+_on_torch: set[tuple[str, str]] = set()  # what runs on torch instead, each said once
 _unwritable: set[Path] = set()  # caches that could not be written, each said once
 
 
@@ -88,7 +89,11 @@ class Graph:
         inputs: names of the inputs, each with its dimensions that vary: {0: "n"}.
         outputs: names of the outputs.
         build: makes the network in torch, on the CPU, from the installed weights.
-        examples: inputs to trace it with, and to compare the answers on.
+        examples: batches to compare the answers on, each an array for each input; the first is traced.
+        int8: whether the weights of matrix products are kept in 8 bits. Its answers are not torch's to `TOLERANCE`,
+            and not compared: who asks for it must do that on real inputs.
+        prepack: whether weights are copied into the order that is fastest for large batches; a network for one short
+            text at a time starts sooner and takes half the memory without.
     """
 
     name: str
@@ -96,7 +101,9 @@ class Graph:
     inputs: dict[str, dict[int, str]]
     outputs: tuple[str, ...]
     build: Callable[[], nn.Module]
-    examples: Callable[[], tuple[Array, ...]]
+    examples: Callable[[], Sequence[tuple[Array, ...]]]
+    int8: bool = False
+    prepack: bool = True
 
 
 class Unusable(Exception):
@@ -107,7 +114,7 @@ class TorchTower:
     """A network that torch runs on a device."""
 
     def __init__(self, module: nn.Module, *, device: str = "cpu") -> None:
-        self._module = module.to(device)
+        self.module = module.to(device)
         self._device = device
         self.backend = f"torch {device}"
 
@@ -116,7 +123,7 @@ class TorchTower:
         import torch
 
         with torch.inference_mode():
-            found = self._module(*(torch.from_numpy(array).to(self._device) for array in arrays))
+            found = self.module(*(torch.from_numpy(array).to(self._device) for array in arrays))
             return tuple(output.float().cpu().numpy() for output in (found if isinstance(found, tuple) else (found,)))
 
 
@@ -141,18 +148,33 @@ def open_tower(graph: Graph, cache: Path | None) -> Tower:
         graph: the network.
         cache: folder that conversions are kept in; None converts in memory, once a process.
     """
+    try:
+        return open_session(graph, cache)
+    except Unusable as error:
+        at = (graph.name, graph.key)
+        if at not in _on_torch:
+            _on_torch.add(at)
+            _log.warning("%s runs on torch, more slowly: %s", graph.name, error)
+        return TorchTower(graph.build().eval())
+
+
+def open_session(graph: Graph, cache: Path | None) -> Tower:
+    """The network on ONNX Runtime; one of a name and key serves the whole process.
+
+    Raises:
+        Unusable: ONNX Runtime cannot have it, now or with these packages at all.
+    """
     at = (graph.name, graph.key)
     with _opening:
         if at in _refused:
-            return TorchTower(graph.build())
+            raise Unusable(_refused[at])
         session = _open.get(at)
         if session is None:
             try:
                 session = _load_or_convert(graph, cache)
             except Unusable as error:
                 _refused[at] = str(error)
-                _log.warning("%s runs on torch, more slowly: %s", graph.name, error)
-                return TorchTower(graph.build())
+                raise
             _open[at] = session
         return session
 
@@ -161,7 +183,7 @@ def _load_or_convert(graph: Graph, cache: Path | None) -> _Session:
     if cache is None:
         return _convert_in_memory(graph)
     home = cache / "onnx" / f"{graph.name}-{graph.key}-{_FORMAT}"
-    session = _load(home)
+    session = _load(home, graph)
     if session is not None:
         return session
     refusal = home.with_name(f"{home.name}.refused.json")
@@ -171,16 +193,16 @@ def _load_or_convert(graph: Graph, cache: Path | None) -> _Session:
         from filelock import FileLock
 
         with FileLock(home.with_name(f".{home.name}.lock"), timeout=_WAIT):
-            session = _load(home)  # another process may have made it meanwhile
+            session = _load(home, graph)  # another process may have made it meanwhile
             if session is None:
-                _keep(graph, _checked(graph, _export(graph)), home)
-                session = _load(home)
+                _keep(graph, _convert(graph), home)
+                session = _load(home, graph)
             if session is not None:
                 return session
             raise OSError(f"what was written to {home} cannot be read back")
     except Unusable as error:
         with suppress(OSError), atomic_write(refusal) as file:
-            file.write(json.dumps({"reason": str(error), "versions": _versions()}).encode())
+            file.write(json.dumps({"reason": str(error), "versions": versions(*_PACKAGES)}).encode())
         raise
     except (OSError, TimeoutError) as error:  # filelock's Timeout is a TimeoutError
         if cache not in _unwritable:
@@ -190,7 +212,7 @@ def _load_or_convert(graph: Graph, cache: Path | None) -> _Session:
 
 
 def _convert_in_memory(graph: Graph) -> _Session:
-    session = _in_memory[graph.name, graph.key] = _session(_checked(graph, _export(graph)))
+    session = _in_memory[graph.name, graph.key] = _session(_convert(graph), graph)
     return session
 
 
@@ -198,25 +220,14 @@ def _raise_again(refusal: Path) -> None:
     """Raise what an earlier process found, if it had the same packages: trying again would cost seconds each start."""
     try:
         found = json.loads(refusal.read_text(encoding="utf-8"))
-        reason = str(found["reason"]) if found["versions"] == _versions() else ""
+        reason = str(found["reason"]) if found["versions"] == versions(*_PACKAGES) else ""
     except (OSError, ValueError, KeyError, TypeError):
         return
     if reason:
         raise Unusable(reason)
 
 
-def _versions() -> dict[str, str]:
-    """Of the packages that a conversion depends on; "" where one is missing."""
-    found = {}
-    for name in ("onnx", "onnxruntime", "torch"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = ""
-    return found
-
-
-def _load(home: Path) -> _Session | None:
+def _load(home: Path, graph: Graph) -> _Session | None:
     """The conversion at `home`, or None if it is not there, not whole or not readable by this ONNX Runtime."""
     try:
         card = json.loads((home / _CARD).read_text(encoding="utf-8"))
@@ -237,7 +248,7 @@ def _load(home: Path) -> _Session | None:
         _log.warning("%s is made again: its files are not those that were written", home)
         return None
     try:
-        return _session(home / _MODEL)
+        return _session(home / _MODEL, graph)
     except Unusable as error:
         _log.warning("%s is made again: %s", home, error)
         return None
@@ -284,59 +295,137 @@ def _lay_weights_open(model: onnx.ModelProto) -> None:
     model.graph.node.extend(kept)
 
 
-def _export(graph: Graph) -> bytes:
-    """The network as an ONNX model.
+def _convert(graph: Graph) -> bytes:
+    """The network as an ONNX model whose answers are torch's.
 
     Raises:
-        Unusable: torch cannot write it, or onnx is not installed.
+        Unusable: torch cannot write it, ONNX Runtime cannot run it, the answers differ, or a package is missing.
     """
     try:
-        import io
-
         import onnx  # noqa: F401 -- torch's exporter needs it and says so late
-        import torch
 
         module = graph.build().eval()
-        buffer = io.BytesIO()
-        with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
-            warnings.simplefilter("ignore")  # about tracing; the answers are compared afterwards
-            torch.onnx.export(
-                module,
-                tuple(torch.from_numpy(array) for array in graph.examples()),
-                buffer,  # type: ignore[arg-type]  # the file it is annotated for would have to be read again
-                input_names=list(graph.inputs),
-                output_names=list(graph.outputs),
-                dynamic_axes={name: axes for name, axes in graph.inputs.items() if axes}
-                | {name: {0: "n"} for name in graph.outputs},
-                opset_version=_OPSET,
-                dynamo=False,
-            )
-        return buffer.getvalue()
+        model = _export(graph, module)
+        if graph.int8:
+            return _in_int8(model)
     except ImportError as error:
         raise Unusable(f"{error.name or error} is not installed; pip install {error.name or 'onnx'}") from error
     except EncoderError:
         raise  # about the weights: torch cannot run those either
     except Exception as error:  # torch's exporter raises whatever its passes do
         raise Unusable(f"torch cannot convert it ({_one_line(error)})") from error
-
-
-def _checked(graph: Graph, model: bytes) -> bytes:
-    """`model`, after comparing its answers with torch's.
-
-    Raises:
-        Unusable: they differ by more than `TOLERANCE`, or ONNX Runtime cannot run it.
-    """
-    session = _session(model)
-    examples = graph.examples()
-    try:
-        found = session(*examples)
-    except Exception as error:  # onnxruntime's own exceptions have no common base
-        raise Unusable(f"ONNX Runtime cannot run it ({_one_line(error)})") from error
-    expected = TorchTower(graph.build().eval())(*examples)
-    worst = max(difference(a, b) for a, b in zip(found, expected, strict=True))
-    if not worst <= TOLERANCE:
-        raise Unusable(f"its answers differ from torch's by {worst:.2g}, more than {TOLERANCE:g}")
+    _compare(graph, TorchTower(module), _session(model, graph))
     return model
+
+
+def _export(graph: Graph, module: nn.Module) -> bytes:
+    import io
+
+    import torch
+
+    buffer = io.BytesIO()
+    with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad(), _plain_attention(module):
+        warnings.simplefilter("ignore")  # about tracing; the answers are compared afterwards
+        torch.onnx.export(
+            module,
+            tuple(torch.from_numpy(array) for array in graph.examples()[0]),
+            buffer,  # type: ignore[arg-type]  # the file it is annotated for would have to be read again
+            input_names=list(graph.inputs),
+            output_names=list(graph.outputs),
+            dynamic_axes={name: axes for name, axes in graph.inputs.items() if axes}
+            | {name: {0: "n"} for name in graph.outputs},
+            opset_version=_OPSET,
+            dynamo=False,
+        )
+    return buffer.getvalue()
+
+
+@contextmanager
+def _plain_attention(module: nn.Module) -> Iterator[None]:
+    """torch's attention written out meanwhile: its own code is traced with the batch and the length of the example."""
+    import torch
+    from torch.nn import functional as F  # noqa: N812
+
+    class Plain(torch.nn.Module):
+        def __init__(self, whole: nn.MultiheadAttention) -> None:
+            super().__init__()
+            self.whole = whole
+
+        def forward(
+            self, query: Tensor, key: Tensor, value: Tensor, *, attn_mask: Tensor | None = None, **_: object
+        ) -> tuple[Tensor, None]:
+            own = self.whole
+            biases = own.in_proj_bias.chunk(3) if own.in_proj_bias is not None else (None,) * 3
+            parts = []
+            for x, weight, bias in zip((query, key, value), own.in_proj_weight.chunk(3), biases, strict=True):
+                rows = x if own.batch_first else x.transpose(0, 1)
+                heads = F.linear(rows, weight, bias).reshape(*rows.shape[:2], own.num_heads, own.head_dim)
+                parts.append(heads.transpose(1, 2))
+            q, k, v = parts
+            likeness = q @ k.transpose(2, 3) / own.head_dim**0.5
+            if attn_mask is not None:
+                likeness = (
+                    likeness.masked_fill(attn_mask, -1e9) if attn_mask.dtype == torch.bool else likeness + attn_mask
+                )
+            rows = own.out_proj((torch.softmax(likeness, dim=-1) @ v).transpose(1, 2).flatten(2))
+            return (rows if own.batch_first else rows.transpose(0, 1)), None
+
+    replaced = []
+    for parent in module.modules():
+        for name, child in parent.named_children():
+            if isinstance(child, torch.nn.MultiheadAttention) and child._qkv_same_embed_dim:
+                replaced.append((parent, name, child))
+    for parent, name, child in replaced:
+        setattr(parent, name, Plain(child).eval())
+    try:
+        yield
+    finally:
+        for parent, name, child in replaced:
+            setattr(parent, name, child)
+
+
+def _in_int8(model: bytes) -> bytes:
+    """`model` with the weights of its matrix products in 8 bits, a scale a column (dynamic quantisation)."""
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic  # type: ignore[import-untyped]
+
+    whole = onnx.load_model_from_string(model)
+    _lay_weights_open(whole)
+    with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings(), _quiet("root"):
+        target = Path(scratch) / _MODEL
+        quantize_dynamic(
+            whole,
+            target,
+            op_types_to_quantize=["MatMul", "Gemm"],
+            per_channel=True,
+            reduce_range=not has_int8_products(),  # else sums of products overflow 16 bits on such processors
+            weight_type=QuantType.QInt8,
+        )
+        return target.read_bytes()
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """No advice of that logger meanwhile."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _compare(graph: Graph, original: TorchTower, converted: _Session) -> None:
+    """Raise Unusable if ONNX Runtime cannot run the examples or answers otherwise than torch."""
+    for example in graph.examples():
+        try:
+            found = converted(*example)
+        except Exception as error:  # onnxruntime's own exceptions have no common base
+            raise Unusable(f"ONNX Runtime cannot run it ({_one_line(error)})") from error
+        worst = max(difference(a, b) for a, b in zip(found, original(*example), strict=True))
+        if not worst <= TOLERANCE:
+            raise Unusable(f"its answers differ from torch's by {worst:.2g}, more than {TOLERANCE:g}")
 
 
 def difference(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
@@ -344,7 +433,7 @@ def difference(found: NDArray[np.float32], expected: NDArray[np.float32]) -> flo
     return float(np.abs(found - expected).max()) if found.shape == expected.shape else float("inf")
 
 
-def _session(model: bytes | Path) -> _Session:
+def _session(model: bytes | Path, graph: Graph) -> _Session:
     """ONNX Runtime's session for a model.
 
     Raises:
@@ -361,6 +450,8 @@ def _session(model: bytes | Path) -> _Session:
     # Idle threads sleep instead of spinning: decoding needs the cores.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.enable_mem_pattern = False  # the batches differ in size
+    if not graph.prepack:
+        options.add_session_config_entry("session.disable_prepacking", "1")
     try:
         session = onnxruntime.InferenceSession(
             model if isinstance(model, bytes) else str(model), options, providers=["CPUExecutionProvider"]

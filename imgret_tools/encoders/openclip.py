@@ -1,54 +1,85 @@
-"""`openclip`: any OpenCLIP model (Radford et al. 2021, arXiv:2103.00020; open_clip), images and texts in one space."""
+"""`openclip`: any OpenCLIP model (Radford et al. 2021, arXiv:2103.00020; open_clip), images and texts in one space.
+
+A text needs the text tower alone: on the CPU it is converted to ONNX once (see `onnx`), and then neither torch nor
+open_clip is imported for a search by words. A picture needs the image tower alone. Which way to run that one is the
+fastest depends on the machine (`_WAYS`): it is measured once an index run has encoded 64 pictures, among those ways whose rows
+have a cosine of at least .999 with torch's float32 ones, and remembered with the machine in the cache.
+"""
 
 from __future__ import annotations
 
+import copy
+import json
+import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from imgret_tools.encoders import weights
-from imgret_tools.encoders.device import resolve_device
+from imgret_tools.encoders import clip_tokens, weights
+from imgret_tools.encoders.device import machine, processor, resolve_device
 from imgret_tools.encoders.glossary.vietnamese import in_english
+from imgret_tools.encoders.onnx import Array, Graph, TorchTower, Tower, Unusable, open_session, open_tower
+from imgret_tools.encoders.preprocess import Preprocess
 from imgret_tools.encoders.protocol import Rows
 from imgret_tools.encoders.torchvision_guard import guard_torchvision
 from imgret_tools.encoders.unread import Reading
 from imgret_tools.errors import EncoderError
+from imgret_tools.files import atomic_write
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _BATCH = 32
-_TRIAL = 8  # pictures in the trial that decides on bfloat16
-_CLEARLY_FASTER = 0.8  # of the float32 time
-_SAME_ROWS = 0.9999  # least cosine between the rows of both precisions
+_TRIAL = 8  # pictures in the trial that decides how the image tower runs
+_WORTH_IT = 64  # pictures before that trial: converting takes as long as encoding a hundred
+_SAME_ROWS = 0.999  # least cosine to the rows of torch in float32
+_CLEARLY_FASTER = 0.9  # of the time: a way that is not exact must be worth it
+_REVISION = "1"  # part of a conversion's key: change it when `_text_module` or `_image_module` change
+_FLOAT32 = "torch float32"
+_log = logging.getLogger("imgret_tools")
 
 
-@dataclass(slots=True)
-class _Loaded:
-    """The model in memory. Its image tower is in `image_type`; `tried` says that the choice has been made."""
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """A way to run the image tower: its `format` of numbers, on `devices`.
 
-    model: nn.Module
-    image_type: str
-    preprocess: Callable[[Image.Image], Tensor]
-    tokenizer: Callable[[list[str]], Tensor]
-    device: str
-    tried: bool
+    On a processor of which the features are known, it needs one of `features`: without them torch emulates bfloat16,
+    several times slower than float32, and only to find that out would take a minute.
+    """
+
+    name: str
+    format: str
+    devices: tuple[str, ...]
+    features: frozenset[str] = frozenset()
+
+    def suits(self, device: str) -> bool:
+        """Whether it is worth a trial on a torch device of this kind here."""
+        known = processor()[1]
+        lacking = device == "cpu" and known and self.features and known.isdisjoint(self.features)
+        return device in self.devices and not lacking
+
+
+_WAYS = (
+    _Way(_FLOAT32, "float32", ("cpu", "cuda", "mps")),
+    _Way("torch float16", "float16", ("cuda", "mps")),
+    _Way("torch bfloat16", "bfloat16", ("cpu", "cuda"), frozenset({"avx512_bf16", "amx_bf16", "bf16"})),
+    _Way("onnxruntime float32", "float32", ("cpu",)),
+    _Way("onnxruntime int8", "int8", ("cpu",)),
+)
 
 
 class OpenClip:
-    """One OpenCLIP model; nothing is loaded before it is used, and never random weights.
-
-    On a device where bfloat16 is clearly faster (measured on the first eight pictures) and gives the same rows (cosine
-    at least 0.9999 to float32), `precision="auto"` keeps the image tower in bfloat16. Texts are encoded in float32.
-    """
+    """One OpenCLIP model; nothing is loaded before it is used, and never random weights."""
 
     def __init__(
         self,
@@ -56,12 +87,17 @@ class OpenClip:
         *,
         device: str = "",
         precision: Literal["auto", "fp32", "bf16"] = "auto",
+        cache: Path | None = None,
     ) -> None:
         self._source = source
         self._wanted_device = device
         self._precision = precision
-        self._lock = threading.Lock()
-        self._model: _Loaded | None = None
+        self._cache = cache
+        self._lock = threading.RLock()
+        self._images: tuple[_Way, Tower] | None = None
+        self._settled = precision != "auto"
+        self._seen = 0  # pictures so far
+        self._texts: Tower | None = None
 
     @property
     def name(self) -> str:
@@ -81,60 +117,61 @@ class OpenClip:
     @property
     def side(self) -> int:
         """Pixels of the square input."""
-        vision = self._config.get("vision_cfg")
-        size = vision.get("image_size", 224) if isinstance(vision, dict) else 224
-        return int(max(size) if isinstance(size, list) else size)
+        return max(self._preprocess.size)
 
     @property
     def translates(self) -> bool:
         """Whether Vietnamese is put into English first: yes for CLIP's own tokenizer, no for multilingual ones."""
-        text = self._config.get("text_cfg")
-        return not (isinstance(text, dict) and (text.get("hf_tokenizer_name") or text.get("hf_model_name")))
+        return not (self._text_config.get("hf_tokenizer_name") or self._text_config.get("hf_model_name"))
 
     @property
     def precision(self) -> str:
-        """Number format of the image tower: `float32` or `bfloat16`; loads the model."""
-        return self._loaded.image_type
+        """Number format of the image tower, e.g. `float32`, `bfloat16`, `int8`; loads it."""
+        return self._image_tower[0].format
+
+    @property
+    def backend(self) -> str:
+        """How the image tower runs, e.g. `torch float32` or `onnxruntime int8`; loads it."""
+        return self._image_tower[0].name
 
     def prepare(self, image: Image.Image) -> NDArray[np.float32]:
         """The model's own validation preprocessing of one upright RGB picture: (3, side, side) float32."""
-        return np.asarray(self._loaded.preprocess(image.convert("RGB")).numpy(), dtype=np.float32)
+        return self._preprocess(image)
 
     def encode_images(self, prepared: Sequence[NDArray[np.float32]]) -> Rows:
         """Unit rows (n, dim) float32 of n prepared pictures, in order; at most 32 go through the model at a time."""
         rows = np.zeros((len(prepared), self.dim), dtype=np.float32)
         for start in range(0, len(prepared), _BATCH):
             batch = np.stack(prepared[start : start + _BATCH])
-            self._choose_precision(batch)
-            loaded = self._loaded
-            rows[start : start + _BATCH] = _forward(loaded, batch)
+            self._seen += len(batch)
+            if self._seen >= _WORTH_IT and len(batch) >= _TRIAL:
+                self._settle(batch[:_TRIAL])
+            rows[start : start + _BATCH] = _unit(self._image_tower[1](batch)[0])
         return rows
 
     @cached_property
     def reading(self) -> Reading:
         """How the model's tokenizer reads; CLIP's own was trained on English, others on many languages."""
-        tokenizer = self._loaded.tokenizer
-        longest = int(getattr(tokenizer, "context_length", None) or 77) - 2
-        inner = getattr(tokenizer, "tokenizer", None)  # of a model with a tokenizer of Hugging Face
-        if inner is None:
-            return Reading(longest, lambda text: [tokenizer.decoder[number] for number in tokenizer.encode(text)])  # type: ignore[attr-defined]
+        longest = self._context - 2
+        theirs = None if self._has_clip_tokens else getattr(self._their_tokenizer, "tokenizer", None)  # Hugging Face's
+        if theirs is None:
+            return Reading(longest, clip_tokens.pieces)
         return Reading(
-            longest, lambda text: [None if one == inner.unk_token else one for one in inner.tokenize(text)], frozenset()
+            longest,
+            lambda text: [None if one == theirs.unk_token else one for one in theirs.tokenize(text)],
+            frozenset(),
         )
 
     def encode_texts(self, texts: Sequence[str]) -> Rows:
         """Unit rows (n, dim) float32 of n texts, in order; words beyond the model's context are not read."""
-        import torch
-
         rows = np.zeros((len(texts), self.dim), dtype=np.float32)
         for start in range(0, len(texts), _BATCH):
-            loaded = self._loaded
-            batch = texts[start : start + _BATCH]
-            tokens = loaded.tokenizer([in_english(text) for text in batch] if self.translates else list(batch))
-            with torch.inference_mode():
-                encoded = loaded.model.encode_text(tokens.to(loaded.device))  # type: ignore[operator]
-            rows[start : start + _BATCH] = _unit(encoded)
+            batch = list(texts[start : start + _BATCH])
+            tokens = self._tokenize([in_english(text) for text in batch] if self.translates else batch)
+            rows[start : start + _BATCH] = _unit(self._text_tower(tokens)[0])
         return rows
+
+    # What the files say
 
     @cached_property
     def _file(self) -> Path:
@@ -142,100 +179,316 @@ class OpenClip:
 
     @cached_property
     def _config(self) -> dict[str, object]:
-        return weights.config(self._source, None if self._source.model else self._file.parent)
+        return weights.config(self._source, self._folder)
 
     @property
-    def _loaded(self) -> _Loaded:
-        with self._lock:
-            if self._model is None:
-                self._model = self._load()
-            return self._model
+    def _folder(self) -> Path | None:
+        """Where the model's own configuration lies; None if open_clip has it."""
+        return None if self._source.model else self._file.parent
 
-    def _load(self) -> _Loaded:
-        """Build the model and put its weights in.
+    @property
+    def _text_config(self) -> dict[str, object]:
+        text = self._config.get("text_cfg")
+        return text if isinstance(text, dict) else {}
+
+    @cached_property
+    def _preprocess(self) -> Preprocess:
+        vision = self._config.get("vision_cfg")
+        size = vision.get("image_size", 224) if isinstance(vision, dict) else 224
+        return Preprocess.of(size, weights.preprocess_config(self._source, self._folder))
+
+    # Texts
+
+    def _tokenize(self, texts: list[str]) -> NDArray[np.int64]:
+        """Token numbers (n, length) int64."""
+        if self._has_clip_tokens:
+            tokens = clip_tokens.tokenize(texts, context=self._context)
+            return clip_tokens.trimmed(tokens) if self._reads_to_the_end_token else tokens
+        return np.asarray(self._their_tokenizer(texts).numpy(), dtype=np.int64)
+
+    @property
+    def _context(self) -> int:
+        return int(str(self._text_config.get("context_length", clip_tokens.CONTEXT)))
+
+    @property
+    def _has_clip_tokens(self) -> bool:
+        return self.translates and not self._text_config.get("tokenizer_kwargs")
+
+    @property
+    def _reads_to_the_end_token(self) -> bool:
+        """Whether the text tower is plain CLIP: each token sees those before it, and the row is the end token's.
+
+        What stands after the end token then changes nothing, and need not be computed.
+        """
+        custom = self._config.get("custom_text") or "multimodal_cfg" in self._config
+        pooled = self._text_config.get("pool_type", "argmax") == "argmax"
+        own = self._text_config.get("no_causal_mask") or self._text_config.get("embed_cls")
+        return self._has_clip_tokens and pooled and not custom and not own
+
+    @cached_property
+    def _their_tokenizer(self) -> Callable[[list[str]], Tensor]:
+        open_clip = _open_clip()
+        try:
+            tokenizer: Callable[[list[str]], Tensor] = open_clip.get_tokenizer(self._identifier)
+        except Exception as error:  # transformers and the hub's client each raise their own
+            raise EncoderError(f"the tokenizer of {self.name} does not load ({_first_lines(error)})") from error
+        return tokenizer
+
+    @property
+    def _text_tower(self) -> Tower:
+        with self._lock:
+            if self._texts is None:
+                if self._wanted_device in ("", "cpu"):
+                    self._texts = open_tower(self._text_graph(), self._cache)
+                else:
+                    self._texts = TorchTower(
+                        _text_module(self._load(), trimmed=self._reads_to_the_end_token),
+                        device=resolve_device(self._wanted_device),
+                    )
+            return self._texts
+
+    def _text_graph(self) -> Graph:
+        trimmed = self._reads_to_the_end_token
+
+        def examples() -> list[tuple[Array, ...]]:
+            tokens = self._tokenize(["a photo of a cat", "x", "two dogs on a beach at sunset"])
+            return [(tokens,), (self._tokenize(["word " * 50 + "and one more"]),), (tokens[1:2],)]
+
+        return Graph(
+            name="openclip-text",
+            key=f"{self.fingerprint}-{self._tag_key}{_REVISION}",
+            inputs={"tokens": {0: "n", 1: "length"} if trimmed else {0: "n"}},
+            outputs=("rows",),
+            build=lambda: _text_module(self._load(), trimmed=trimmed),
+            examples=examples,
+            prepack=False,
+        )
+
+    # Pictures
+
+    @property
+    def _image_tower(self) -> tuple[_Way, Tower]:
+        """How the image tower runs, loaded: as remembered for this machine, else by torch in float32."""
+        with self._lock:
+            if self._images is None:
+                way = _WAYS[0]
+                if self._precision == "bf16":
+                    way = next(each for each in _WAYS if each.name == "torch bfloat16")
+                elif self._precision == "auto" and self._wanted_device in ("", "cpu"):
+                    remembered = self._remembered()
+                    way = next((each for each in _WAYS if each.name == remembered), way)
+                    self._settled = bool(remembered)
+                try:
+                    self._images = way, self._run(way)
+                except Unusable as error:
+                    _log.warning("%s runs by torch instead of %s: %s", self.name, way.name, error)
+                    self._images = _WAYS[0], self._run(_WAYS[0])
+            return self._images
+
+    def _run(self, way: _Way, loaded: nn.Module | None = None) -> Tower:
+        """The image tower run in one way.
+
+        Args:
+            way: how.
+            loaded: the tower in float32, if it is in memory already; it stays as it is.
+
+        Raises:
+            Unusable: that is not possible here.
+        """
+
+        def module() -> nn.Module:
+            return _image_module(self._load()) if loaded is None else copy.deepcopy(loaded).to("cpu")
+
+        if way.name.startswith("torch"):
+            import torch
+
+            return TorchTower(module().to(getattr(torch, way.format)), device=resolve_device(self._wanted_device))
+        return open_session(self._image_graph(module, int8=way.format == "int8"), self._cache)
+
+    def _image_graph(self, build: Callable[[], nn.Module], *, int8: bool = False) -> Graph:
+        height, width = self._preprocess.size
+
+        def examples() -> list[tuple[Array, ...]]:
+            pictures = np.random.default_rng(0).normal(size=(3, 3, height, width)).astype(np.float32)
+            return [(pictures[:2],), (pictures[2:],)]
+
+        return Graph(
+            name="openclip-image-int8" if int8 else "openclip-image",
+            key=f"{self.fingerprint}-{self._tag_key}{_REVISION}",
+            inputs={"pictures": {0: "n"}},
+            outputs=("rows",),
+            build=build,
+            examples=examples,
+            int8=int8,
+        )
+
+    def _settle(self, batch: Rows) -> None:
+        """Once: take the fastest way that gives the rows of torch in float32, and remember it for this machine."""
+        with self._lock:
+            self._image_tower  # noqa: B018 -- loads it, as remembered if it is
+            if self._settled:
+                return
+            self._settled = True
+            exact, tower = self._image_tower
+            device = tower.backend.removeprefix("torch ").partition(":")[0]
+            expected, fastest = _timed(tower, batch)
+            measured = {exact.name: round(len(batch) / fastest, 1)}
+            best = exact, tower
+            for way in _WAYS[1:]:
+                if not way.suits(device):
+                    continue
+                try:
+                    candidate = self._run(way, tower.module if isinstance(tower, TorchTower) else None)
+                    rows, seconds = _timed(candidate, batch)
+                except (Unusable, RuntimeError, NotImplementedError) as error:  # e.g. a layer without that format
+                    _log.info("%s does not run by %s: %s", self.name, way.name, _first_lines(error))
+                    continue
+                if float((rows * expected).sum(axis=1).min()) < _SAME_ROWS:
+                    continue
+                measured[way.name] = round(len(batch) / seconds, 1)
+                if seconds < fastest * (_CLEARLY_FASTER if best[0] is exact else 1):
+                    best, fastest = (way, candidate), seconds
+            self._images = best
+            self._remember(best[0].name, measured)
+
+    @property
+    def _choice_file(self) -> Path | None:
+        return None if self._cache is None else self._cache / "openclip" / f"{self.fingerprint}.json"
+
+    def _remembered(self) -> str:
+        """The way that was the fastest on this machine, or "" if it was not measured yet, or on another one."""
+        if self._choice_file is None:
+            return ""
+        try:
+            found = json.loads(self._choice_file.read_text(encoding="utf-8"))
+            return str(found["way"]) if found["machine"] == _this_machine() else ""
+        except (OSError, ValueError, KeyError, TypeError):
+            return ""
+
+    def _remember(self, way: str, measured: dict[str, float]) -> None:
+        if self._choice_file is None:
+            return
+        card = {"way": way, "images_per_second": measured, "machine": _this_machine()}
+        with suppress(OSError):  # measured again next time
+            self._choice_file.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_write(self._choice_file) as file:
+                file.write(json.dumps(card, indent=1).encode())
+
+    # The model itself
+
+    @property
+    def _identifier(self) -> str:
+        return self._source.model or f"local-dir:{self._file.parent}"
+
+    @cached_property
+    def _tag_key(self) -> str:
+        """Part of a conversion's key: with the tag comes the activation that the weights were trained with."""
+        return "quick-" if self._card.get("quick_gelu") else ""
+
+    @property
+    def _card(self) -> dict[str, object]:
+        return weights.pretrained_card(self._source)
+
+    def _load(self) -> nn.Module:
+        """Build the model on the CPU and put its weights in.
 
         The file is always given by path: open_clip asked for a tag or a repository would call the hub again, and wait
         for it, even when the weights are in its cache.
         """
-        device = resolve_device(self._wanted_device)
-        guard_torchvision()
-        import open_clip  # type: ignore[import-untyped]
-
+        open_clip = _open_clip()
         source, file = self._source, self._file
-        card = open_clip.get_pretrained_cfg(source.model, source.tag) if source.tag else {}
-        identifier = source.model or f"local-dir:{file.parent}"
         try:
-            model, _, preprocess = open_clip.create_model_and_transforms(
-                identifier,
+            model = open_clip.create_model(
+                self._identifier,
                 pretrained=str(file) if source.model else None,
                 require_pretrained=True,
-                device=device,
-                force_quick_gelu=bool(card.get("quick_gelu", False)),
-                image_mean=card.get("mean"),
-                image_std=card.get("std"),
-                image_interpolation=card.get("interpolation"),
-                image_resize_mode=card.get("resize_mode"),
+                force_quick_gelu=bool(self._card.get("quick_gelu", False)),
             )
-            tokenizer = open_clip.get_tokenizer(identifier)
         except Exception as error:  # torch, safetensors, pickle and open_clip each raise their own
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
             raise EncoderError(
                 f"{file} does not load as {source.model or 'the model of its ' + weights.CONFIG} "
-                f"({' '.join(lines)[:300]}); expected weights of that architecture: name the model they were trained as"
+                f"({_first_lines(error)}); expected weights of that architecture: name the model they were trained as"
             ) from error
-        model.eval().requires_grad_(False)
-        return _Loaded(model, "float32", preprocess, tokenizer, device, tried=self._precision == "fp32")
-
-    def _choose_precision(self, batch: NDArray[np.float32]) -> None:
-        """Once: keep the image tower in bfloat16 if asked to, or if it is clearly faster and gives the same rows."""
-        loaded = self._loaded
-        with self._lock:
-            if loaded.tried:
-                return
-            loaded.tried = True
-            import copy
-
-            import torch
-
-            trial = batch[:_TRIAL]
-            rows, whole_time = _timed(loaded, trial)
-            whole = loaded.model.visual
-            loaded.model.visual = copy.deepcopy(whole).to(torch.bfloat16)
-            loaded.image_type = "bfloat16"
-            try:
-                half_rows, half_time = _timed(loaded, trial)
-                same = float((rows * half_rows).sum(axis=1).min()) >= _SAME_ROWS
-                better = same and half_time < _CLEARLY_FASTER * whole_time
-            except (RuntimeError, NotImplementedError) as error:  # a device or a layer that has no bfloat16
-                if self._precision == "bf16":
-                    raise EncoderError(f"{self.name} does not run in bfloat16 here ({error}); use fp32") from error
-                better = False
-            if not better and self._precision == "auto":
-                loaded.model.visual, loaded.image_type = whole, "float32"
+        loaded: nn.Module = model.eval().requires_grad_(False)
+        return loaded
 
 
-def _timed(loaded: _Loaded, batch: Rows) -> tuple[Rows, float]:
-    """The rows of a batch and the better of two times in seconds, after one run to warm up."""
-    rows = _forward(loaded, batch)
+def _open_clip() -> ModuleType:
+    guard_torchvision()
+    import open_clip  # type: ignore[import-untyped]
+
+    module: ModuleType = open_clip
+    return module
+
+
+def _text_module(model: nn.Module, *, trimmed: bool) -> nn.Module:
+    """The text tower alone: tokens (n, length) to rows (n, dim); with `trimmed`, length may be less than the context."""
+    import torch
+
+    model.visual = None  # type: ignore[assignment]  # not needed, and two thirds of the memory
+
+    class TextTower(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, tokens: Tensor) -> Tensor:
+            whole = self.model
+            if not trimmed:
+                rows: Tensor = whole.encode_text(tokens)  # type: ignore[operator]
+                return rows
+            length = tokens.shape[1]
+            x = whole.token_embedding(tokens) + whole.positional_embedding[:length]  # type: ignore[operator, index]
+            x = whole.transformer(x, attn_mask=whole.attn_mask[:length, :length])  # type: ignore[operator, index]
+            x = whole.ln_final(x)[torch.arange(x.shape[0]), tokens.argmax(dim=-1)]  # type: ignore[operator]
+            projection = whole.text_projection
+            if projection is None:
+                return x
+            rows = projection(x) if isinstance(projection, torch.nn.Linear) else x @ projection
+            return rows
+
+    return TextTower()
+
+
+def _image_module(model: nn.Module) -> nn.Module:
+    """The image tower alone: pictures (n, 3, height, width) to rows (n, dim)."""
+    import torch
+
+    visual: nn.Module = model.visual  # type: ignore[assignment]
+
+    class ImageTower(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.visual = visual
+
+        def forward(self, pictures: Tensor) -> Tensor:
+            rows = self.visual(pictures.to(next(self.visual.parameters()).dtype))
+            return rows[0] if isinstance(rows, tuple) else rows  # type: ignore[no-any-return]
+
+    return ImageTower()
+
+
+def _timed(tower: Tower, batch: Rows) -> tuple[Rows, float]:
+    """The unit rows of a batch and the better of two times in seconds, after one run to warm up."""
+    rows = _unit(tower(batch)[0])
     times = []
     for _ in range(2):
         start = time.perf_counter()
-        rows = _forward(loaded, batch)
+        tower(batch)
         times.append(time.perf_counter() - start)
     return rows, min(times)
 
 
-def _forward(loaded: _Loaded, batch: Rows) -> Rows:
-    """Unit rows (n, dim) float32 of a batch of pictures (n, 3, side, side)."""
-    import torch
-
-    with torch.inference_mode():
-        pictures = torch.from_numpy(batch).to(loaded.device, getattr(torch, loaded.image_type))
-        return _unit(loaded.model.encode_image(pictures))  # type: ignore[operator]
+def _this_machine() -> dict[str, str]:
+    return machine("torch", "onnxruntime")
 
 
-def _unit(rows: Tensor) -> Rows:
-    import torch
+def _first_lines(error: BaseException) -> str:
+    lines: Iterator[str] = (line.strip() for line in str(error).splitlines())
+    return " ".join(line for line in lines if line)[:300] or type(error).__name__
 
-    unit: Rows = torch.nn.functional.normalize(rows.float(), dim=-1).cpu().numpy()
-    return unit
+
+def _unit(rows: Rows) -> Rows:
+    """`rows` (n, d) scaled to length 1."""
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows / np.where(lengths > 0, lengths, 1), dtype=np.float32)

@@ -125,6 +125,26 @@ def config(source: Source, folder: Path | None = None) -> dict[str, object]:
         raise EncoderError(f"{file} cannot be read ({error}); expected a JSON object with 'model_cfg'") from error
 
 
+def preprocess_config(source: Source, folder: Path | None = None) -> dict[str, object]:
+    """What the model's files say about preprocessing (`preprocess_cfg`), or for a tag open_clip's table."""
+    if source.model:
+        card = pretrained_card(source)
+        return {name: card.get(name) for name in ("mean", "std", "interpolation", "resize_mode")}
+    file = (folder or source.path or Path()) / CONFIG
+    try:
+        found = json.loads(file.read_text(encoding="utf-8")).get("preprocess_cfg", {})
+        return dict(found)
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise EncoderError(f"{file} cannot be read ({error}); expected a JSON object") from error
+
+
+def pretrained_card(source: Source) -> dict[str, object]:
+    """What open_clip's table says about a tag; empty for other weights."""
+    if not source.tag:
+        return {}
+    return dict(open_clip_module("pretrained").get_pretrained_cfg(source.model, source.tag))
+
+
 def model_names() -> list[str]:
     """The architectures open_clip knows, sorted."""
     names = {file.stem for file in (package_folder("open_clip") / "model_configs").glob("*.json")}
@@ -148,17 +168,28 @@ def on_this_machine(source: Source) -> Path | None:
     """The weights file if it needs no download, else None. Looks at the disk only."""
     if source.path is not None:
         return weights_in(source.path) if source.path.is_dir() else source.path
-    from huggingface_hub import try_to_load_from_cache
-
     repository, names, url = _remote(source)
     if url:
         file = Path("~/.cache/clip").expanduser() / url.rpartition("/")[2]
         return file if file.is_file() else None
     for name in names:
-        found = try_to_load_from_cache(repository, name)
-        if isinstance(found, str) and (source.tag or (Path(found).parent / CONFIG).is_file()):
-            return Path(found)
+        found = _in_hub_cache(repository, name)
+        if found is not None and (source.tag or (found.parent / CONFIG).is_file()):
+            return found
     return None
+
+
+def _in_hub_cache(repository: str, name: str) -> Path | None:
+    """A file of the repository's main revision in the hub's cache, without the client's import of a third of a second."""
+    from huggingface_hub import constants
+
+    home = Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
+    try:
+        revision = (home / "refs" / "main").read_text(encoding="utf-8").strip()
+    except OSError:
+        return None
+    file = home / "snapshots" / revision / name
+    return file if file.is_file() else None
 
 
 def fetch(source: Source) -> Path:
