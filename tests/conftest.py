@@ -66,6 +66,16 @@ PHOTOS = {
 }
 
 
+def other_python(name: str) -> Path:
+    """The Python of an environment that `.ci/environments` makes, on top of this one's packages."""
+    python = ROOT / ".ci" / name / "bin" / "python"
+    if not python.exists():
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"there is no {python}; run .ci/environments")
+        pytest.skip("needs environments with other versions of packages; .ci/environments makes them")
+    return python
+
+
 def photo(name: str) -> Path:
     """The file of a photo that an installed package ships, `package/path/in/it`."""
     package, _, rest = name.partition("/")
