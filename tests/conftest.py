@@ -199,7 +199,7 @@ def serving(command: list[str], folder: Path, **environment: str) -> Iterator[st
         ) as server,
     ):
         try:
-            wait_until_listening(port, server, folder / "log", seconds=60)
+            wait_until_listening(port, server, folder / "log", seconds=180)
             yield f"http://127.0.0.1:{port}"
         finally:
             server.terminate()

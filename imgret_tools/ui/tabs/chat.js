@@ -2,7 +2,7 @@
 const dialog = document.createElement("dialog");
 dialog.className = "imgret-large";
 dialog.addEventListener("click", () => dialog.close());
-element.append(dialog);
+document.body.append(dialog);
 
 document.addEventListener("click", async ({ target }) => {
   const button = target.closest?.("#chat button[data-id]");
