@@ -304,11 +304,11 @@ def require(card: Card, *, encoder: str, fingerprint: str) -> None:
     """
     if encoder != card.encoder:
         raise LibraryMismatch(
-            f"Library {card.name!r} was made with encoder {card.encoder}, not {encoder}; "
-            "leave the encoder out to use its own, or index into a new library."
+            f"Library {card.name!r} was made with encoder {card.encoder}, not {encoder}; leave the encoder out to use its own, "
+            f"index into a new library, or `imgret reencode --library {card.name} --encoder {encoder}`."
         )
     if fingerprint != card.fingerprint:
         raise LibraryMismatch(
             f"Library {card.name!r} was made with {encoder} weights {card.fingerprint}, the ones here are {fingerprint}; "
-            "bring back the first weights, or index into a new library."
+            f"bring back the first weights, or `imgret reencode --library {card.name}` to use these."
         )
