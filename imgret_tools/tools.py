@@ -373,6 +373,7 @@ class ImageTools:
     def list_libraries(self) -> LibraryList:
         """List the libraries with how many pictures and labels each has."""
         with self._discreet():
+            self.runtime.await_arrivals()
             return overview.list_libraries(self.runtime)
 
     def describe_library(self, library: str = "default") -> LibraryDescription:

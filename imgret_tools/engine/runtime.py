@@ -65,6 +65,9 @@ TEXT_WEIGHT = 2.0
 _ROW_IS_NOT_ITS_PICTURE = 0.98
 """Cosine below which a stored row and the one made of the file now are of two pictures: decoders of two versions differ less."""
 
+_ARRIVAL = 120.0
+"""Seconds that a call waits for a library that is being made (`Runtime.arriving`)."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -77,6 +80,7 @@ class Runtime:
         self._encoders: dict[tuple[str, str], Encoder] = {}
         self._loading: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
+        self._arriving: dict[str, threading.Event] = {}
         self.thumbnails = ThumbnailCache(settings.data_dir / "thumbnails")
 
     @classmethod
@@ -128,6 +132,7 @@ class Runtime:
         home = self._homes / folder_name(name)
         if name == "default" and not Library.exists(home):
             home = self._homes / folder_name(self.settings.library)
+        self.await_arrivals(home.name)
         if not Library.exists(home):
             infos = self.libraries()
             if name == "default" and len(infos) == 1 and not infos[0].damaged:
@@ -145,6 +150,29 @@ class Runtime:
         """
         with self.library(library).view() as view:
             yield view
+
+    @contextmanager
+    def arriving(self, library: str) -> Iterator[None]:
+        """While a library that is not there yet is made inside, whoever asks for it by `library` or `view` waits for the end."""
+        home = self._homes / folder_name(library)
+        arrival = threading.Event()
+        if not Library.exists(home):
+            self._arriving[home.name] = arrival
+        try:
+            yield
+        finally:
+            self._arriving.pop(home.name, None)
+            arrival.set()
+
+    def await_arrivals(self, home: str | None = None) -> None:
+        """Wait for the libraries that are being made inside `arriving`, or for the one of that folder; else return at once."""
+        for name, arrival in list(self._arriving.items()):
+            if home in (None, name):
+                arrival.wait(_ARRIVAL)
+
+    def is_arriving(self, library: str) -> bool:
+        """Whether a library is being made now that others wait for."""
+        return folder_name(library) in self._arriving
 
     def entry(self, id_: str, library: str = "default") -> Entry:
         """An indexed picture as it is known now; callers with a View ask that.
@@ -282,16 +310,16 @@ class Runtime:
 
     def offer(self, card: Card) -> str:
         """That `reencode` would give a library better rows, as a sentence, or "" where it would not."""
-        try:
-            newer = has_newer_recipe(card.encoder, card.fingerprint)
-        except EncoderError:  # its weights are not here
-            return ""
-        if not newer:
+        if not _outdated(card):
             return ""
         return (
             f"Its rows are of an older recipe of {card.encoder}: `imgret reencode --library {card.name}` makes better ones "
             "and keeps ids and labels."
         )
+
+    def is_outdated(self, library: str = "default") -> bool:
+        """Whether a library was made with an older recipe of its encoder."""
+        return _outdated(self.library(library).card)
 
     def info(self, library: str = "default") -> LibraryInfo:
         """What a library is and holds, and whether encoding it anew is worth it."""
@@ -692,6 +720,13 @@ class Runtime:
     def _kind(search: SearchKind, space: Space, where: Sequence[Condition], size: int) -> Literal["exact", "hnsw"]:
         able = space == "embedding" and not where
         return "hnsw" if able and (search == "hnsw" or (search == "auto" and size > EXACT_UP_TO)) else "exact"
+
+
+def _outdated(card: Card) -> bool:
+    try:
+        return has_newer_recipe(card.encoder, card.fingerprint)
+    except EncoderError:  # its weights are not here
+        return False
 
 
 def hit(entry: Entry, *, rank: int, value: float = 0.0, score: float = 0.0) -> Hit:
