@@ -259,7 +259,7 @@ class Hit(Record):
 
     @property
     def name(self) -> str:
-        """The file inside its indexed folder; without the sub-folder that its label repeats."""
+        """The file inside its indexed folder, without the sub-folder that its label repeats; all of it without a folder."""
         folder = str(self.metadata.get("folder") or "").rstrip("/\\")
         inside = self.path.startswith(folder) and self.path[len(folder) : len(folder) + 1] in ("/", "\\")
         name = self.path[len(folder) + 1 :] if folder and inside else self.path
@@ -270,7 +270,8 @@ class Hit(Record):
         match = f" {self.match} {self.value:.2g}" if self.match else ""
         taken = f" {str(self.metadata['taken'])[:10]}" if self.metadata.get("taken") else ""
         away = " (away: its file is not there)" if self.metadata.get("away") else ""
-        return f"{self.rank}. {self.id}{label}{match} {quoted(self.name, 60)}{taken}{away}"
+        name = quoted(self.name, 60 if self.metadata.get("folder") else LONG_PATH)
+        return f"{self.rank}. {self.id}{label}{match} {name}{taken}{away}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,9 +30,24 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 
-# Converted once for all tests and the processes they start, not for each of their data folders.
-CONVERTED = Path(tempfile.mkdtemp(prefix="imgret-converted-"))
-atexit.register(shutil.rmtree, CONVERTED, ignore_errors=True)
+READ_ONLY = {
+    f"/{tool}"
+    for tool in (
+        "search_similar_image",
+        "compare_metrics",
+        "list_libraries",
+        "describe_library",
+        "show_image",
+        "find_duplicates",
+    )
+}
+"""The endpoints of a shared app: all that change nothing."""
+
+# Converted once for all tests, their parallel workers and the processes they start, not for each of their data folders.
+if "IMGRET_TESTS_CONVERTED" not in os.environ:
+    os.environ["IMGRET_TESTS_CONVERTED"] = tempfile.mkdtemp(prefix="imgret-converted-")
+    atexit.register(shutil.rmtree, os.environ["IMGRET_TESTS_CONVERTED"], ignore_errors=True)
+CONVERTED = Path(os.environ["IMGRET_TESTS_CONVERTED"])
 os.environ["IMGRET_CACHE_DIR"] = str(CONVERTED)
 settings._default_cache_dir = lambda data_dir: CONVERTED
 

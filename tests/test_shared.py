@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import gradio as gr
 import httpx
 import pytest
-from conftest import ROOT, serving
+from conftest import READ_ONLY, ROOT, serving
 
 from imgret_tools.errors import BadInput
 from imgret_tools.ui.app import _login, _public_link
@@ -61,7 +61,7 @@ def test_a_visitor_searches_but_writes_nothing_and_learns_no_path(browser: Brows
     address, folder = shared
     client = Client(address, auth=("ann", "s3cret"), verbose=False)
     named = client.view_api(return_format="dict")["named_endpoints"]
-    assert set(named) == {"/search_similar_image", "/compare_metrics"}
+    assert set(named) == READ_ONLY
     answer = client.predict(text="a lion", k=2, library="demo", api_name="/search_similar_image")
     assert json.loads(answer)["hits"][0]["path"] == "lion.jpg"
     assert str(folder) not in answer
