@@ -61,7 +61,7 @@ NICKNAMES = (
     Nickname(
         name="small",
         spec="openclip:MobileCLIP2-S2/dfndr2b",
-        purpose="the smallest download, better than fast at half its pace, English; its licence is for research only",
+        purpose="the smallest download, better than fast at less than half its pace, English; its licence is for research only",
         megabytes=397,
         imagenet=0.772,
         flickr=0.748,
