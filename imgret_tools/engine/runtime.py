@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -30,7 +30,15 @@ from imgret_tools.engine.query import Query
 from imgret_tools.engine.reencoding import reencode
 from imgret_tools.engine.search import nearest_rows, ranked
 from imgret_tools.engine.turns import one_at_a_time
-from imgret_tools.errors import BadInput, EncoderError, ImageError, ImgretError, IndexUnavailable, NotFound
+from imgret_tools.errors import (
+    BadInput,
+    EncoderError,
+    ImageError,
+    ImgretError,
+    IndexUnavailable,
+    LibraryLocked,
+    NotFound,
+)
 from imgret_tools.library import doctor
 from imgret_tools.library.catalogue import Card
 from imgret_tools.library.chroma import HnswSpace
@@ -248,7 +256,8 @@ class Runtime:
                 return replace(report, notice=" ".join(filter(None, (report.notice, self.offer(target.card)))))
             except BaseException:
                 if new and not dry_run and not len(target):
-                    self._take_back(target)
+                    with suppress(LibraryLocked):  # another process fills it now
+                        self._take_back(target, only_empty=True)
                 raise
             finally:
                 if new and dry_run:
@@ -333,10 +342,10 @@ class Runtime:
         self._take_back(empty)
         return self._create(home, name, encoder, pixel_size)
 
-    def _take_back(self, library: Library) -> None:
+    def _take_back(self, library: Library, *, only_empty: bool = False) -> None:
         with self._lock:
             self._libraries.pop(library.home.name, None)
-        library.delete()
+        library.delete(only_empty=only_empty)
 
     def forget(self, what: Sequence[str], *, library: str = "default") -> int:
         """Take pictures out of a library, by id or by the folder they were indexed from; no picture file is touched.
