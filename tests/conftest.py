@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -224,6 +225,9 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     (folder / "photos" / "broken.jpg").write_text("<b>not a picture</b>")
     environment = {"IMGRET_DATA_DIR": str(folder / "data"), "IMGRET_ENCODER": "mini", "IMGRET_ROOTS": str(folder)}
     with serving([sys.executable, str(ROOT / "gradio_app.py")], folder, **environment) as address:
+        httpx.post(
+            f"{address}/gradio_api/run/list_libraries", json={"data": []}, timeout=120
+        )  # waits for the demo library
         yield address
 
 
