@@ -67,6 +67,16 @@ PHOTOS = {
 }
 
 
+def other_python(name: str) -> Path:
+    """The Python of an environment that `.ci/environments` makes, on top of this one's packages."""
+    python = ROOT / ".ci" / name / "bin" / "python"
+    if not python.exists():
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"there is no {python}; run .ci/environments")
+        pytest.skip("needs environments with other versions of packages; .ci/environments makes them")
+    return python
+
+
 def photo(name: str) -> Path:
     """The file of a photo that an installed package ships, `package/path/in/it`."""
     package, _, rest = name.partition("/")
@@ -190,7 +200,7 @@ def serving(command: list[str], folder: Path, **environment: str) -> Iterator[st
         ) as server,
     ):
         try:
-            wait_until_listening(port, server, folder / "log", seconds=60)
+            wait_until_listening(port, server, folder / "log", seconds=180)
             yield f"http://127.0.0.1:{port}"
         finally:
             server.terminate()

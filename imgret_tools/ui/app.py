@@ -17,6 +17,8 @@ import gradio as gr
 from fastapi import FastAPI
 
 from imgret_tools.chat.events import Talk
+from imgret_tools.chat.models import make_model
+from imgret_tools.chat.talk import Chat
 from imgret_tools.demo import collect_demo
 from imgret_tools.engine.runtime import Runtime
 from imgret_tools.errors import BadInput, ImgretError, NotFound
@@ -255,7 +257,6 @@ def serve(
     allow_urls: bool = False,
     auth: str | None = None,
     allow_hosts: Sequence[str] = (),
-    start_talk: Callable[[ImageTools], Talk] | None = None,
 ) -> None:
     """Serve the app until it is interrupted.
 
@@ -272,7 +273,6 @@ def serve(
         allow_urls: queries may be public URLs.
         auth: `USER:PASS` asked of every visitor; MCP then asks for a token that is printed.
         allow_hosts: names of a proxy or a link under which MCP is asked too.
-        start_talk: begins a chat on the tools.
     """
     import uvicorn
 
@@ -296,7 +296,7 @@ def serve(
         page = build_app(
             tools,
             library=opened,
-            start_talk=(lambda: start_talk(tools)) if start_talk else None,
+            start_talk=lambda: Chat(tools, make_model(settings.model)),
         )
         token = secrets.token_urlsafe(24) if login else ""
         app = mount(
