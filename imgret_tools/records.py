@@ -16,6 +16,7 @@ from typing import Literal
 Measure = Literal["cosine", "l2", "l1", "pearson"]
 Space = Literal["embedding", "pixels"]
 SearchKind = Literal["auto", "exact", "hnsw"]
+Refine = Literal["auto", "off"]
 Order = Literal["newest", "oldest", "name", "largest"]
 Sort = Literal["best", "newest", "oldest", "name", "largest"]
 Match = Literal["strong", "fair", "weak"]
@@ -278,6 +279,9 @@ class Hit(Record):
 class SearchReport(Record):
     """A ranking, best first. `matching` is how many pictures satisfy the filters, `searched` how many were compared.
 
+    `refined` says that hits are in the order of their neighbourhoods (engine/refine.py): a hit's `score` is what it was put
+    in order by, and its `value` is the measure's own, which may then rise and fall.
+
     `query` is what was asked. Without text and picture it is a look through the library in the order of `sort`: its hits
     have no match, and value and score say nothing.
     """
@@ -295,6 +299,7 @@ class SearchReport(Record):
     notice: str = ""
     matching: int = 0
     sort: Sort = "best"
+    refined: bool = False
 
     def __str__(self) -> str:
         wanted = ", ".join(
@@ -308,7 +313,8 @@ class SearchReport(Record):
             if self.space == "embedding"
             else f"{self.measure} on pixels, {better} is better"
         )
-        order = f" for {wanted} ({how}), best first" if wanted else f", {ORDERS[self.sort]}"
+        best = "best first, order refined by what their neighbours show" if self.refined else "best first"
+        order = f" for {wanted} ({how}), {best}" if wanted else f", {ORDERS[self.sort]}"
         columns = "rank. id label match value file date" if wanted else "rank. id label file date"
         lines = [f"{len(self.hits)} of {self.matching} matching pictures in {quoted(self.library)}{order}: {columns}"]
         lines += [str(hit) for hit in self.hits]

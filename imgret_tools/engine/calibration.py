@@ -48,7 +48,9 @@ class Chance:
         scores = view.memo(kind, lambda: _scores(self._runtime, view, metric, pixels, image, text))
         if not len(scores):
             return []
-        below = np.searchsorted(scores, [hit.score for hit in report.hits], side="left")
+        # Of the values, not the scores: those of a refined order are of another kind.
+        found = metric.score(np.array([hit.value for hit in report.hits], np.float64))
+        below = np.searchsorted(scores, found, side="left")
         return [float(share) for share in below / len(scores)]
 
 

@@ -26,6 +26,7 @@ from imgret_tools.encoders.glossary.vietnamese import translate
 from imgret_tools.encoders.protocol import Encoder
 from imgret_tools.encoders.unread import Unread, unread
 from imgret_tools.engine.indexing import index_folder
+from imgret_tools.engine.neighbourhood import is_refinable, keep_refined, refined_order
 from imgret_tools.engine.query import Query
 from imgret_tools.engine.reencoding import reencode
 from imgret_tools.engine.search import nearest_rows, ranked
@@ -59,6 +60,7 @@ from imgret_tools.records import (
     Order,
     Progress,
     ReencodeReport,
+    Refine,
     Scalar,
     SearchKind,
     SearchReport,
@@ -381,6 +383,8 @@ class Runtime:
                     self.thumbnails.remove(sha256)
             writer.compact()
             writer.sweep()
+            with target.view() as view:
+                keep_refined(view)
         return count
 
     def delete(self, library: str) -> int:
@@ -589,6 +593,7 @@ class Runtime:
         space: Space = "embedding",
         search: SearchKind = "auto",
         where: Sequence[Condition] = (),
+        refine: Refine = "auto",
     ) -> SearchReport:
         """Rank the library's pictures by likeness to `query`; an indexed picture is left out of its own hits.
 
@@ -601,10 +606,12 @@ class Runtime:
             space: which rows to compare; pixels know no text.
             search: `exact` scans all rows; `hnsw` asks Chroma's index for candidates and ranks them by `measure`, exactly.
             where: conditions the hits must satisfy; with them the scan is always exact.
+            refine: `auto` puts the hits of a picture alone in the order of their neighbourhoods where that helps (cosine
+                and l2, `search` left to `auto`; engine/refine.py); `off` keeps the measure's own order.
         """
         started = time.perf_counter()
         with self.view(library) as view:
-            return self._search(view, query, k, offset, measure, space, search, where, started)
+            return self._search(view, query, k, offset, measure, space, search, where, refine, started)
 
     def _search(
         self,
@@ -616,6 +623,7 @@ class Runtime:
         space: Space,
         search: SearchKind,
         where: Sequence[Condition],
+        refine: Refine,
         started: float,
     ) -> SearchReport:
         metric, wanted = METRICS[measure], offset + k
@@ -623,7 +631,7 @@ class Runtime:
         own = view.find(query.image.id) if isinstance(query.image, Entry) else None
         if own is not None:
             numbers = numbers[numbers != own]
-        searched, notices = len(numbers), []
+        searched, notices, refined = len(numbers), [], None
         kind = self._kind(search, space, where, len(view))
         if search == "hnsw" and kind == "exact":
             notices.append("Exact scan: HNSW knows embeddings without filters only.")
@@ -652,12 +660,20 @@ class Runtime:
                 except IndexUnavailable as error:
                     kind = "exact"
                     notices.append(f"Exact scan: {error}")
-            found, values = nearest_rows(view, row, measure, pool, wanted)
+            if refine == "auto" and search == "auto" and kind == "exact" and is_refinable(query, measure):
+                refined = refined_order(view, row, numbers, wanted, own=own)
+            if refined is not None:
+                found, scores = refined
+                values = metric.values(row, view.matrix, subset=found)
+            else:
+                found, values = nearest_rows(view, row, measure, pool, wanted)
         if not searched and where:
             notices += self._nothing_matches(view, where)
         elif wanted > searched:
             notices.append(f"{searched} images could be searched, fewer than the {wanted} asked for.")
-        found, values = found[offset:], values[offset:]
+        if refined is None:
+            scores = metric.score(values)
+        found, values, scores = found[offset:], values[offset:], scores[offset:]
         return SearchReport(
             library=view.card.name,
             encoder=view.card.encoder,
@@ -668,14 +684,13 @@ class Runtime:
             seconds=round(time.perf_counter() - started, 4),
             hits=[
                 hit(entry, rank=offset + place + 1, value=float(value), score=float(score))
-                for place, (entry, value, score) in enumerate(
-                    zip(view.entries(found), values, metric.score(values), strict=True)
-                )
+                for place, (entry, value, score) in enumerate(zip(view.entries(found), values, scores, strict=True))
             ],
             search=kind,
             total=len(view),
             notice=" ".join(notices),
             matching=searched,
+            refined=refined is not None,
         )
 
     def browse(
