@@ -20,6 +20,7 @@ from imgret_tools.encoders import NICKNAMES
 from imgret_tools.engine import reencoding
 from imgret_tools.engine import runtime as engine
 from imgret_tools.errors import BadInput, NotFound, ReadOnly
+from imgret_tools.library import derived
 from imgret_tools.records import Entry
 
 FAST = next(nickname.spec for nickname in NICKNAMES if nickname.name == "fast")
@@ -69,6 +70,12 @@ def left_files(runtime: Runtime) -> list[str]:
     return sorted(file.name for file in (*home.glob("rows-*"), *home.glob("pixels-*")))
 
 
+def refined_folders(runtime: Runtime, library: str) -> int:
+    """How many states of what refines the order of searches are kept for the rows that count."""
+    with runtime.view(library) as view:
+        return len(list(view.home.glob("refined-*"))) if derived.load(view, "refined-1") is not None else 0
+
+
 def test_ids_labels_and_facts_stay_and_rows_are_those_of_a_fresh_library(runtime: Runtime, folder: Path) -> None:
     runtime.index(folder)
     by_hand = facts(runtime)[3].id
@@ -87,7 +94,8 @@ def test_ids_labels_and_facts_stay_and_rows_are_those_of_a_fresh_library(runtime
     exact, hnsw = (runtime.search(query, search=kind, k=3) for kind in ("exact", "hnsw"))
     assert hnsw.search == "hnsw"
     assert [hit.id for hit in exact.hits] == [hit.id for hit in hnsw.hits]
-    assert runtime.search(engine.Query(image=runtime.entry(by_hand)), space="pixels", k=1).hits
+    assert runtime.search(query, space="pixels", k=1).hits
+    assert refined_folders(runtime, "default") == refined_folders(runtime, "fresh") == 1
     assert runtime.index(folder, encoder="fast").unchanged == 20  # by its nickname, it is the library's own
     assert len(left_files(runtime)) == 2
 
