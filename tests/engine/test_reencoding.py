@@ -19,7 +19,7 @@ from imgret_tools import ImageTools, Runtime, Settings
 from imgret_tools.encoders import NICKNAMES
 from imgret_tools.engine import reencoding
 from imgret_tools.engine import runtime as engine
-from imgret_tools.errors import BadInput, NotFound, ReadOnly
+from imgret_tools.errors import BadInput, LibraryMismatch, NotFound, ReadOnly
 from imgret_tools.library import derived
 from imgret_tools.records import Entry
 
@@ -224,6 +224,8 @@ def test_it_is_offered_where_the_recipe_is_older(
     assert "imgret reencode --library default" in runtime.index(folder).notice
     assert "imgret reencode --library default" in runtime.info().notice
     monkeypatch.setattr(fake_encoder.FakeEncoder, "fingerprint", "f1")
+    with pytest.raises(LibraryMismatch, match=r"weights f0, the ones here are f1; .*imgret reencode --library default"):
+        runtime.index(folder)
     assert runtime.reencode().images == 20
     assert runtime.info().notice == ""
 
