@@ -54,9 +54,7 @@ class Refined:
     likeness: Rows
     changes: int = 0
 
-    def scores(
-        self, query: Rows, exact: Rows, *, numbers: Numbers | None = None, without: int | None = None
-    ) -> Rows:
+    def scores(self, query: Rows, exact: Rows, *, numbers: Numbers | None = None, without: int | None = None) -> Rows:
         """How well each row fits a query, (n,) float32 in [-1, 1], higher is better: cosines with the smoothed query.
 
         Args:
@@ -212,8 +210,8 @@ def _all_neighbours(
             break
         block = wanted[start : start + _QUERIES_AT_ONCE]
         own = _centred(exact, _picked(numbers, block), centre)
-        stop = start + len(block)
-        places[start:stop], likeness[start:stop] = _nearest(own, exact, numbers, centre, _NEIGHBOURS, without=block)
+        end = start + len(block)
+        places[start:end], likeness[start:end] = _nearest(own, exact, numbers, centre, _NEIGHBOURS, without=block)
     return places, likeness
 
 
