@@ -66,6 +66,9 @@ Encoder = Annotated[
     ),
 ]
 Count = Annotated[int, typer.Option("--k", "-k", help="How many hits.")]
+Refined = Annotated[
+    str, typer.Option("--refine", help="auto: neighbours refine the order of a picture search where that helps; off.")
+]
 
 STDIO = "-"
 """As a file to read or write: stdin or stdout."""
@@ -236,6 +239,7 @@ def search(
         list[str] | None,
         typer.Option(help="Filter, e.g. label=dog, width>=1000, taken=2024-06; repeatable, or parted by commas."),
     ] = None,
+    refine: Refined = "auto",
     offset: Annotated[int, typer.Option(help="Hits to skip.")] = 0,
     allow_urls: Annotated[bool, typer.Option("--allow-urls", help="Let --image fetch a public URL.")] = False,
     html: Annotated[
@@ -284,6 +288,7 @@ def search(
                     where=where,
                     not_text=not_text,
                     offset=offset,
+                    refine=refine,  # type: ignore[arg-type]
                 )
             except ImgretError as error:
                 if len(images) == 1:
@@ -315,6 +320,7 @@ def compare(
     queries: Annotated[Path | None, typer.Option(help="A folder of labelled queries: <class>/<picture>.")] = None,
     library: LibraryName = "default",
     k: Count = 5,
+    refine: Refined = "auto",
     plot: Annotated[Path | None, typer.Option(help="Also draw it as a PNG.")] = None,
     html: Annotated[Path | None, typer.Option(help="Also write it as one self-contained HTML page.")] = None,
     as_json: AsJson = False,
@@ -324,9 +330,9 @@ def compare(
         raise BadInput("Give either --image (one query) or --queries (a folder of labelled queries).")
     with _tools(image, queries) as tools:
         comparison = (
-            tools.compare_metrics(image, k=k, library=library)
+            tools.compare(tools.picture(image, library), k=k, library=library, refine=refine)  # type: ignore[arg-type]
             if image is not None
-            else tools.compare_queries(str(queries), k=k, library=library)
+            else tools.compare_queries(str(queries), k=k, library=library, refine=refine)  # type: ignore[arg-type]
         )
         if plot or html:
             from imgret_tools.comparing import figure

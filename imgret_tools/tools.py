@@ -44,6 +44,7 @@ from imgret_tools.records import (
     Measure,
     Progress,
     ReencodeReport,
+    Refine,
     Scalar,
     SearchKind,
     SearchReport,
@@ -206,6 +207,7 @@ class ImageTools:
         not_text: Annotated[str | None, Field(max_length=MAX_TEXT)] = None,
         offset: Annotated[int, Field(ge=0, le=1_000_000)] = 0,
         sort: Sort = "best",
+        refine: Refine = "auto",
     ) -> SearchReport:
         """Find pictures in a library that look like a picture, fit a text, or both, best first.
 
@@ -225,8 +227,10 @@ class ImageTools:
             not_text: What they should not show.
             offset: Hits to skip.
             sort: Order of the hits.
+            refine: off: by the measure alone.
         """
         with self._discreet():
+            one_of("refine", refine, get_args(Refine))
             if not image and not text:
                 if not as_list(where or None) and sort == "best":
                     raise BadInput(
@@ -250,6 +254,7 @@ class ImageTools:
                 where=where,
                 offset=offset,
                 sort=sort,
+                refine=refine,
             )
 
     def search(
@@ -264,6 +269,7 @@ class ImageTools:
         where: Sequence[str] | str | None = None,
         offset: int = 0,
         sort: Sort = "best",
+        refine: Refine = "auto",
     ) -> SearchReport:
         """`search_similar_image` for a query that is typed already, such as an uploaded picture."""
         self._whole_k(k)
@@ -279,6 +285,7 @@ class ImageTools:
                 space=one_of("space", space, get_args(Space)),
                 search=one_of("search", search, get_args(SearchKind)),
                 where=conditions,
+                refine=one_of("refine", refine, get_args(Refine)),
             )
             report = overview.with_matches(self._chance, replace(report, matching=report.matching or report.searched))
             one_of("sort", sort, get_args(Sort))
@@ -336,13 +343,24 @@ class ImageTools:
             return self.compare(self.picture(image, library), k=k, library=library, label=label or None)
 
     def compare(
-        self, image: Path | Image.Image | Entry, *, k: int = 5, library: str = "default", label: str | None = None
+        self,
+        image: Path | Image.Image | Entry,
+        *,
+        k: int = 5,
+        library: str = "default",
+        label: str | None = None,
+        refine: Refine = "auto",
     ) -> Comparison:
         """`compare_metrics` for a query that is typed already, such as an uploaded picture."""
         self._whole_k(k)
         with self._discreet():
             found = compare_picture(
-                self.runtime, image, library=self.named(library), k=k, label=self.phrase(label, "label")
+                self.runtime,
+                image,
+                library=self.named(library),
+                k=k,
+                label=self.phrase(label, "label"),
+                refine=one_of("refine", refine, get_args(Refine)),
             )
             return self._compared(found)
 
@@ -352,6 +370,7 @@ class ImageTools:
         *,
         k: int = 5,
         library: str = "default",
+        refine: Refine = "auto",
         progress: Callable[[Progress], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> QuerySetComparison:
@@ -365,6 +384,7 @@ class ImageTools:
                 self.allowed(folder),
                 library=self.named(library),
                 k=k,
+                refine=one_of("refine", refine, get_args(Refine)),
                 progress=progress,
                 cancelled=cancelled,
             )

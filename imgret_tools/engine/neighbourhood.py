@@ -69,8 +69,8 @@ def refined_order(
     if refined is None:
         return None
     itself = None if own is None else int(np.searchsorted(view.numbers, own))
-    scores = refined.scores(query, view.matrix, numbers=view.numbers, without=itself)
-    scores = scores[np.searchsorted(view.numbers, pool)].astype(np.float64)
+    of_all = refined.scores(query, view.matrix, numbers=view.numbers, without=itself)
+    scores = of_all[np.searchsorted(view.numbers, pool)].astype(np.float64)
     wanted = min(wanted, len(pool))
     if not wanted:
         return pool[:0], scores[:0]

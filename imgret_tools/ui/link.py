@@ -10,7 +10,7 @@ from typing import get_args
 from PIL import Image
 
 from imgret_tools.engine.query import Query
-from imgret_tools.records import Entry, Measure, Space
+from imgret_tools.records import Entry, Measure, Refine, Space
 from imgret_tools.tools import ImageTools
 
 PAGE = 12
@@ -24,6 +24,7 @@ class Asked:
     Attributes:
         image: an id of the library, or a URL where the app allows it.
         where: filters in one line, as `filters.split_where` reads them.
+        refine: whether neighbours may refine the order of the hits.
         closeness: hits must be closer than this share of chance pairs, in percent; 0 for all.
         upload: file of a picture that the visitor gave; no link can hold it.
     """
@@ -38,6 +39,7 @@ class Asked:
     where: str = ""
     closeness: float = 0
     offset: int = 0
+    refine: Refine = "auto"
     upload: str | None = None
 
     def link(self) -> dict[str, str | int | float]:
@@ -78,6 +80,7 @@ class Asked:
             k=min(int(_number(parameters.get("k"), PAGE)) or PAGE, _MOST),
             where=parameters.get("where", ""),
             closeness=min(_number(parameters.get("closeness"), 0), 99.9),
+            refine="off" if parameters.get("refine") == "off" else "auto",
             offset=min(int(_number(parameters.get("offset"), 0)), 1_000_000),
         )
 

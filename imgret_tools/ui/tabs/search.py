@@ -60,6 +60,7 @@ class SearchTab:
                     self.k = gr.Slider(1, 60, value=PAGE, step=1, elem_id="k")
                     self.measure = gr.Dropdown(list(get_args(Measure)), value="cosine", elem_id="measure")
                     self.space = gr.Dropdown(list(get_args(Space)), value="embedding", elem_id="space")
+                    self.refine = gr.Checkbox(value=True, elem_id="refine")
                     self.closeness = gr.Slider(0, 99.9, value=0, step=0.1, elem_id="closeness")
                 with gr.Accordion(open=False, elem_id="history") as self.history:
                     gr.HTML(_KEPT, js_on_load=_DRAW)
@@ -103,6 +104,7 @@ class SearchTab:
             (self.k, {"label": "k"}),
             (self.measure, {"label": "measure"}),
             (self.space, {"label": "space"}),
+            (self.refine, {"label": "refine", "info": "refine_hint"}),
             (self.closeness, {"label": "closeness", "info": "closeness_hint"}),
             (self.history, {"label": "history"}),
             (self.kept, {"value": "kept_here"}),
@@ -114,7 +116,7 @@ class SearchTab:
             (self.downloads, {"label": "download"}),
             *self.detail.bound,
         ]
-        self.queries = [self.text, self.url, self.not_text, self.k, self.measure, self.space,
+        self.queries = [self.text, self.url, self.not_text, self.k, self.measure, self.space, self.refine,
                         self.closeness, *self.facets.inputs]  # fmt: skip
         self.outputs = [self.status, self.hits, self.asked, self.report, self.told, self.previous, self.next,
                         self.detail.panel]  # fmt: skip
@@ -126,7 +128,7 @@ class SearchTab:
         searching: dict[str, Any] = {**private, "queue": False, "show_progress_on": self.status}
         asking = [
             self.library, self.image, self.url, self.text, self.not_text, self.k, self.measure, self.space,
-            self.closeness, *self.facets.inputs,
+            self.refine, self.closeness, *self.facets.inputs,
         ]  # fmt: skip
         for event in (self.go.click, self.text.submit, self.not_text.submit, self.facets.line_typed.submit):
             event(self._fresh, [language, *asking], self.outputs, **searching).then(None, self.told, None, js=_SEARCHED)
@@ -154,10 +156,11 @@ class SearchTab:
         """Updates of `queries` for the search that a link holds, in `library`; its filters all stand in the line typed."""
         choices = self.facets.choices(library)
         if asked is None:
-            return [*_unchanged(7), *choices, gr.skip()]
+            return [*_unchanged(8), *choices, gr.skip()]
         url = asked.image if asked.image.startswith("http") else ""
         return [
-            asked.text, url, asked.not_text, asked.k, asked.measure, asked.space, asked.closeness, *choices, asked.where,
+            asked.text, url, asked.not_text, asked.k, asked.measure, asked.space, asked.refine == "auto", asked.closeness,
+            *choices, asked.where,
         ]  # fmt: skip
 
     def opened(self, language: Language, asked: Asked | None) -> list[object]:
@@ -193,6 +196,7 @@ class SearchTab:
             library=asked.library,
             where=split_where(asked.where),
             offset=asked.offset,
+            refine=asked.refine,
         )
         found, shares = len(report.hits), self._chance.closeness(report) if asked.closeness else []
         if shares:
@@ -229,13 +233,24 @@ class SearchTab:
         k: int,
         measure: Measure,
         space: Space,
+        refine: bool,
         closeness: float,
         *filters: str | None,
     ) -> list[object]:
         address = (url or "").strip() if not image else ""
         where = self.facets.line(*filters)
         asked = Asked(
-            library, text or "", not_text or "", address, measure, space, int(k), where, closeness, upload=image
+            library,
+            text or "",
+            not_text or "",
+            address,
+            measure,
+            space,
+            int(k),
+            where,
+            closeness,
+            refine="auto" if refine else "off",
+            upload=image,
         )
         return self.run(language, asked)
 
@@ -286,6 +301,8 @@ class SearchTab:
             if report.hits
             else said(language, "nothing")
         ]
+        if report.refined:
+            parts.append(said(language, "refined"))
         translation = translate(str(report.query.get("text") or ""))
         if translation is not None and translation.unknown:
             parts.append(said(language, "unknown_words", words=", ".join(translation.unknown)))

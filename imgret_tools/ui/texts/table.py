@@ -48,6 +48,15 @@ TEXTS: dict[str, tuple[str, str]] = {
     "k": ("How many", "Số lượng"),
     "measure": ("Measure", "Độ đo"),
     "space": ("Space", "Không gian"),
+    "refine": (
+        "Let neighbours refine the order of a picture search",
+        "Dùng ảnh lân cận để xếp lại kết quả tìm bằng ảnh",
+    ),
+    "refine_hint": (
+        "Where it helps, and only for cosine and l2; the values stay those of the measure.",
+        "Chỉ khi có ích, với cosine và l2; giá trị vẫn là của độ đo.",
+    ),
+    "refined": ("Order refined by what their neighbours show.", "Thứ tự đã xếp lại theo các ảnh lân cận."),
     "closeness": ("Only close matches (%)", "Chỉ lấy kết quả đủ gần (%)"),
     "closeness_hint": (
         "0 shows all. 99: closer than 99 of 100 pairs picked by chance in this library.",
