@@ -1,4 +1,4 @@
-"""The app as a script, and as a Hugging Face Space: settings -> runtime -> tools -> page, with the chat beside them.
+"""The app as a script, and as a Hugging Face Space: settings -> runtime -> tools -> page and chat.
 
 python gradio_app.py                      opens a demo library of real photos
 python gradio_app.py --folder ~/Pictures  indexes and opens one's own
@@ -11,8 +11,6 @@ import os
 import sys
 from pathlib import Path
 
-from imgret_tools.chat.models import make_model
-from imgret_tools.chat.talk import Chat
 from imgret_tools.errors import ImgretError
 from imgret_tools.settings import Settings
 from imgret_tools.ui.app import serve, writable_data_dir
@@ -48,7 +46,7 @@ def main() -> None:
     given = parser.parse_args()
     settings = writable_data_dir(Settings.from_env())
     try:
-        serve(settings, **vars(given), start_talk=lambda tools: Chat(tools, make_model(settings.model)))
+        serve(settings, **vars(given))
     except ImgretError as error:
         sys.exit(str(error))
 

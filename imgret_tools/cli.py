@@ -60,7 +60,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object inst
 Encoder = Annotated[
     str | None,
     typer.Option(
-        "--encoder", "-e", help="auto, mini, openclip:MODEL/PRETRAINED or openclip:MODEL:/path/to/checkpoint."
+        "--encoder",
+        "-e",
+        help="auto, mini, a nickname (`imgret encoders`), openclip:MODEL/PRETRAINED or openclip:MODEL:/path/to/checkpoint.",
     ),
 ]
 Count = Annotated[int, typer.Option("--k", "-k", help="How many hits.")]
@@ -358,8 +360,24 @@ def libraries(as_json: AsJson = False) -> None:
 def info(library: LibraryName = "default", as_json: AsJson = False) -> None:
     """Show what a library is and holds."""
     with _tools() as tools:
-        found = tools.runtime.library(library).info()
+        found = tools.runtime.info(library)
     _print(found, as_json)
+
+
+@app.command()
+def encoders(as_json: AsJson = False) -> None:
+    """List encoders by nickname: what each is for, what it costs and how well it does."""
+    from imgret_tools.encoders import known_encoders
+
+    _print(known_encoders(), as_json)
+
+
+@app.command()
+def reencode(library: LibraryName = "default", encoder: Encoder = None, as_json: AsJson = False) -> None:
+    """Encode a library's pictures anew, with another encoder or the newest recipe of its own; ids and labels stay."""
+    with _tools() as tools, _progress_bar() as progress, _interruptible() as cancelled:
+        report = tools.reencode(library=library, encoder=encoder, progress=progress, cancelled=cancelled)
+    _print(report, as_json)
 
 
 @app.command()

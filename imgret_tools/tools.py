@@ -43,6 +43,7 @@ from imgret_tools.records import (
     LibraryList,
     Measure,
     Progress,
+    ReencodeReport,
     Scalar,
     SearchKind,
     SearchReport,
@@ -139,7 +140,7 @@ class ImageTools:
         Args:
             folder: Path inside the allowed roots; sub-folder names become labels.
             library: Library to fill; made when missing.
-            encoder: For a new library: auto, mini or openclip:MODEL/PRETRAINED.
+            encoder: For a new library: auto, mini, fast, multilingual, best or openclip:MODEL/PRETRAINED.
             pixel_size: Side of pixel rows.
             dry_run: Only tell what would change.
         """
@@ -172,6 +173,24 @@ class ImageTools:
                 dry_run=dry_run,
                 progress=progress,
                 cancelled=cancelled,
+            )
+
+    def reencode(
+        self,
+        *,
+        library: str = "default",
+        encoder: str | None = None,
+        progress: Callable[[Progress], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> ReencodeReport:
+        """Encode a library's pictures anew, with another encoder or the newest recipe of its own; ids and labels stay."""
+        if self.runtime.settings.read_only:
+            raise ReadOnly(
+                "This app is shared read-only, so nothing can be encoded here; search what is there instead."
+            )
+        with self._discreet():
+            return self.runtime.reencode(
+                library or "default", encoder=encoder or None, progress=progress, cancelled=cancelled
             )
 
     def search_similar_image(
@@ -354,6 +373,7 @@ class ImageTools:
     def list_libraries(self) -> LibraryList:
         """List the libraries with how many pictures and labels each has."""
         with self._discreet():
+            self.runtime.await_arrivals()
             return overview.list_libraries(self.runtime)
 
     def describe_library(self, library: str = "default") -> LibraryDescription:

@@ -19,7 +19,7 @@ LAYERS = [
     {"engine"},
     {"comparing", "collect", "uploads"},
     {"tools"},
-    {"schemas", "export", "demo"},
+    {"schemas", "export", "demo", "mcp_sdk"},
     {"langchain", "mcp"},
     {"chat"},
     {"ui"},
@@ -38,7 +38,7 @@ HEAVY = {
     "langchain": {"chat"},
     "langchain_core": {"langchain", "chat"},
     "gradio": {"ui"},
-    "mcp": {"mcp"},
+    "mcp": {"mcp", "mcp_sdk"},
     "matplotlib": {"comparing"},
     "playwright": {"collect"},
 }

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 import gradio as gr
 import httpx
 import pytest
-from conftest import ROOT, serving
+from conftest import READ_ONLY, ROOT, serving
 
 from imgret_tools.errors import BadInput
-from imgret_tools.tools import TOOLS, WRITING
 from imgret_tools.ui.app import _login, _public_link
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ def test_a_visitor_searches_but_writes_nothing_and_learns_no_path(browser: Brows
     address, folder = shared
     client = Client(address, auth=("ann", "s3cret"), verbose=False)
     named = client.view_api(return_format="dict")["named_endpoints"]
-    assert set(named) == {f"/{name}" for name in TOOLS if name not in WRITING}
+    assert set(named) == READ_ONLY
     answer = client.predict(text="a lion", k=2, library="demo", api_name="/search_similar_image")
     assert json.loads(answer)["hits"][0]["path"] == "lion.jpg"
     assert str(folder) not in answer
@@ -69,6 +68,7 @@ def test_a_visitor_searches_but_writes_nothing_and_learns_no_path(browser: Brows
 
     page = logged_in(browser, address)
     assert [tab for tab in ("Index", "Collect") if page.get_by_role("tab", name=tab).count()] == []
+    assert page.get_by_role("tab", name="Chat").count() == 1, "however the app is started"
     page.goto(f"{address}/?text=a+lion")
     page.wait_for_selector("#hits img")
     page.locator("#hits .grid-container button").first.click()

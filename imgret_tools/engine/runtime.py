@@ -11,7 +11,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
@@ -20,15 +21,24 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from imgret_tools.encoders import choose, make_encoder
+from imgret_tools.encoders import choose, has_newer_recipe, make_encoder, spec_of
 from imgret_tools.encoders.glossary.vietnamese import translate
 from imgret_tools.encoders.protocol import Encoder
 from imgret_tools.encoders.unread import Unread, unread
 from imgret_tools.engine.indexing import index_folder
 from imgret_tools.engine.query import Query
+from imgret_tools.engine.reencoding import reencode
 from imgret_tools.engine.search import nearest_rows, ranked
 from imgret_tools.engine.turns import one_at_a_time
-from imgret_tools.errors import BadInput, ImageError, ImgretError, IndexUnavailable, NotFound
+from imgret_tools.errors import (
+    BadInput,
+    EncoderError,
+    ImageError,
+    ImgretError,
+    IndexUnavailable,
+    LibraryLocked,
+    NotFound,
+)
 from imgret_tools.library import doctor
 from imgret_tools.library.catalogue import Card
 from imgret_tools.library.chroma import HnswSpace
@@ -48,6 +58,7 @@ from imgret_tools.records import (
     Measure,
     Order,
     Progress,
+    ReencodeReport,
     Scalar,
     SearchKind,
     SearchReport,
@@ -62,6 +73,9 @@ TEXT_WEIGHT = 2.0
 _ROW_IS_NOT_ITS_PICTURE = 0.98
 """Cosine below which a stored row and the one made of the file now are of two pictures: decoders of two versions differ less."""
 
+_ARRIVAL = 120.0
+"""Seconds that a call waits for a library that is being made (`Runtime.arriving`)."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -74,6 +88,7 @@ class Runtime:
         self._encoders: dict[tuple[str, str], Encoder] = {}
         self._loading: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
+        self._arriving: dict[str, threading.Event] = {}
         self.thumbnails = ThumbnailCache(settings.data_dir / "thumbnails")
 
     @classmethod
@@ -130,6 +145,7 @@ class Runtime:
         home = self._homes / folder_name(name)
         if name == "default" and not self._there(home):
             home = self._homes / folder_name(self.settings.library)
+        self.await_arrivals(home.name)
         if not self._there(home):
             infos = self.libraries()
             if name == "default" and len(infos) == 1 and not infos[0].damaged:
@@ -147,6 +163,29 @@ class Runtime:
         """
         with self.library(library).view() as view:
             yield view
+
+    @contextmanager
+    def arriving(self, library: str) -> Iterator[None]:
+        """While a library that is not there yet is made inside, whoever asks for it by `library` or `view` waits for the end."""
+        home = self._homes / folder_name(library)
+        arrival = threading.Event()
+        if not Library.exists(home):
+            self._arriving[home.name] = arrival
+        try:
+            yield
+        finally:
+            self._arriving.pop(home.name, None)
+            arrival.set()
+
+    def await_arrivals(self, home: str | None = None) -> None:
+        """Wait for the libraries that are being made inside `arriving`, or for the one of that folder; else return at once."""
+        for name, arrival in list(self._arriving.items()):
+            if home in (None, name):
+                arrival.wait(_ARRIVAL)
+
+    def is_arriving(self, library: str) -> bool:
+        """Whether a library is being made now that others wait for."""
+        return folder_name(library) in self._arriving
 
     def entry(self, id_: str, library: str = "default") -> Entry:
         """An indexed picture as it is known now; callers with a View ask that.
@@ -183,7 +222,8 @@ class Runtime:
         Args:
             folder: where the pictures are.
             library: its name.
-            encoder: for a new library (default: the settings'); an existing one keeps its own, another is refused.
+            encoder: for a new library, by name or nickname (default: the settings'); an existing one keeps its own, another is
+                refused.
             pixel_size: side of the pixel rows in pixels, 8 to 1024.
             exclude: see `indexing.index_folder`.
             dry_run: tell what would be done, change nothing.
@@ -192,6 +232,7 @@ class Runtime:
         """
         if pixel_size is not None and not 8 <= pixel_size <= 1024:
             raise BadInput(f"Pixel size {pixel_size} cannot be used; give 8 to 1024.")
+        encoder = spec_of(encoder) if encoder else encoder
         home = self._homes / folder_name(library)
         with tempfile.TemporaryDirectory() as scratch:
             new = not Library.exists(home)
@@ -204,7 +245,7 @@ class Runtime:
             if not new and not card.images and spec != card.encoder:
                 target = self._begun_again(target, library, str(spec), pixel_size)
             try:
-                return index_folder(
+                report = index_folder(
                     target,
                     self.encoder_of(target.card) if spec == card.encoder else self.encoder(str(spec)),
                     folder,
@@ -217,9 +258,11 @@ class Runtime:
                     progress=progress,
                     cancelled=cancelled,
                 )
+                return replace(report, notice=" ".join(filter(None, (report.notice, self.offer(target.card)))))
             except BaseException:
                 if new and not dry_run and not len(target):
-                    self._take_back(target)
+                    with suppress(LibraryLocked):  # another process fills it now
+                        self._take_back(target, only_empty=True)
                 raise
             finally:
                 if new and dry_run:
@@ -227,12 +270,7 @@ class Runtime:
 
     def _create(self, home: Path, name: str, encoder: str | None, pixel_size: int | None) -> Library:
         """A new library; its encoder is loaded and tried first, so that one that fails leaves no name taken."""
-        spec, notice = encoder or self.settings.encoder, ""
-        if spec == "auto":
-            choice = choose()
-            spec, notice = choice.spec, choice.notice
-        made = self.encoder(spec)
-        made.encode_images([made.prepare(Image.new("RGB", (8, 8)))])
+        made, notice = self._tried(encoder or self.settings.encoder)
         card = Card(
             name,
             made.name,
@@ -243,16 +281,76 @@ class Runtime:
         )
         return Library.create(home, card, chroma_url=self.settings.chroma_url)
 
+    def _tried(self, spec: str) -> tuple[Encoder, str]:
+        """The encoder that `spec` means now, which has encoded a picture, and what is to be said of the choice."""
+        notice = ""
+        if spec == "auto":
+            choice = choose()
+            spec, notice = choice.spec, choice.notice
+        made = self.encoder(spec)
+        made.encode_images([made.prepare(Image.new("RGB", (8, 8)))])
+        return made, notice
+
+    def reencode(
+        self,
+        library: str = "default",
+        *,
+        encoder: str | None = None,
+        progress: Callable[[Progress], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> ReencodeReport:
+        """Give a library's pictures rows of another encoder, or of a newer recipe of its own; ids and labels stay.
+
+        Args:
+            library: its name.
+            encoder: name or nickname; left out, the library's own in its present recipe and with the weights that are here.
+            progress: see `reencoding.reencode`.
+            cancelled: see `reencoding.reencode`.
+
+        Raises:
+            NotFound: no such library, or pictures of which neither file nor thumbnail is there.
+        """
+        target = self.library(library)
+        made, notice = self._tried(encoder or target.card.encoder)
+        return reencode(
+            target,
+            made,
+            thumbnails=self.thumbnails,
+            max_megapixels=self.settings.max_megapixels,
+            notice=notice,
+            progress=progress,
+            cancelled=cancelled,
+        )
+
+    def offer(self, card: Card) -> str:
+        """That `reencode` would give a library better rows, as a sentence, or "" where it would not."""
+        if not _outdated(card):
+            return ""
+        return (
+            f"Its rows are of an older recipe of {card.encoder}: `imgret reencode --library {card.name}` makes better ones "
+            "and keeps ids and labels."
+        )
+
+    def is_outdated(self, library: str = "default") -> bool:
+        """Whether a library was made with an older recipe of its encoder."""
+        return _outdated(self.library(library).card)
+
+    def info(self, library: str = "default") -> LibraryInfo:
+        """What a library is and holds, and whether encoding it anew is worth it."""
+        target = self.library(library)
+        info = target.info()
+        return replace(info, notice=" ".join(filter(None, (info.notice, self.offer(target.card)))))
+
     def _begun_again(self, empty: Library, name: str, encoder: str, pixel_size: int | None) -> Library:
         """An empty library in place of one that was made for another encoder and never held a picture."""
         home = empty.home
         self._take_back(empty)
         return self._create(home, name, encoder, pixel_size)
 
-    def _take_back(self, library: Library) -> None:
+    def _take_back(self, library: Library, *, only_empty: bool = False) -> None:
         with self._lock:
             self._libraries.pop(library.home.name, None)
-        library.delete()
+        library.delete(only_empty=only_empty)
 
     def forget(self, what: Sequence[str], *, library: str = "default") -> int:
         """Take pictures out of a library, by id or by the folder they were indexed from; no picture file is touched.
@@ -370,9 +468,10 @@ class Runtime:
         """The encoder of that name, loaded once; everyone who encodes with it takes turns, whatever they are doing.
 
         Args:
-            spec: as `make_encoder` takes it.
+            spec: name or nickname, as `make_encoder` takes it.
             fingerprint: what a library recorded beside it; an older library gets the recipe that it was made with.
         """
+        spec = spec_of(spec)
         with self._lock:
             loading = self._loading.setdefault(spec, threading.Lock())
         with loading:  # another encoder's loading is not waited for
@@ -635,6 +734,13 @@ class Runtime:
     def _kind(search: SearchKind, space: Space, where: Sequence[Condition], size: int) -> Literal["exact", "hnsw"]:
         able = space == "embedding" and not where
         return "hnsw" if able and (search == "hnsw" or (search == "auto" and size > EXACT_UP_TO)) else "exact"
+
+
+def _outdated(card: Card) -> bool:
+    try:
+        return has_newer_recipe(card.encoder, card.fingerprint)
+    except EncoderError:  # its weights are not here
+        return False
 
 
 def hit(entry: Entry, *, rank: int, value: float = 0.0, score: float = 0.0) -> Hit:

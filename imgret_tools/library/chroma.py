@@ -50,6 +50,7 @@ class VectorIndex:
         self._mutex = threading.RLock()
         self._client: ClientAPI | None = None
         self._collections: dict[HnswSpace, Collection] = {}
+        self._made_for = ("", "")
         self._users = 0
         self._idle: threading.Timer | None = None
 
@@ -76,6 +77,8 @@ class VectorIndex:
             IndexBroken: its files are damaged or of another library.
         """
         with self._mutex:
+            if self._made_for != (card.encoder, card.fingerprint):
+                self._let_go()  # opened for the rows that the library had before it was encoded anew
             self._users += 1
             if self._idle is not None:
                 self._idle.cancel()
@@ -213,6 +216,7 @@ class VectorIndex:
             self._connect()
             for space in HNSW_SPACES:
                 self._collections[space] = self._collection(space, card, any_encoder)
+        self._made_for = card.encoder, card.fingerprint
 
     def _acquire(self, doing: str, wait: float, writer: bool) -> None:
         wanted = self._home / "chroma.wanted"
@@ -266,11 +270,12 @@ class VectorIndex:
             embedding_function=None,
         )
         found_space = collection.configuration_json.get("hnsw", {}).get("space")
-        found = (collection.metadata or {}).get("encoder")
-        if found_space != space or found != card.encoder:
+        held = collection.metadata or {}
+        found, weights = held.get("encoder"), held.get("fingerprint", card.fingerprint)
+        if found_space != space or found != card.encoder or weights != card.fingerprint:
             raise IndexBroken(
-                f"Chroma's collection {self._name(space)} is in space {found_space} for encoder {found}, where {space} and "
-                f"{card.encoder} are expected; `imgret doctor --rebuild` makes it anew."
+                f"Chroma's collection {self._name(space)} is in space {found_space} for encoder {found} ({weights}), where "
+                f"{space} and {card.encoder} ({card.fingerprint}) are expected; `imgret doctor --rebuild` makes it anew."
             )
         return collection
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import sys
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from html import escape
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,9 +23,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
 from imgret_tools.chat.events import Talk
+from imgret_tools.chat.models import make_model
+from imgret_tools.chat.talk import Chat
 from imgret_tools.demo import collect_demo
 from imgret_tools.engine.runtime import Runtime
-from imgret_tools.errors import BadInput, ImgretError
+from imgret_tools.errors import BadInput, ImgretError, NotFound
 from imgret_tools.mcp import Tokens, make_mcp
 from imgret_tools.mcp import mount as mount_mcp
 from imgret_tools.records import Progress
@@ -41,6 +46,8 @@ from imgret_tools.ui.tabs.map import MapTab
 from imgret_tools.ui.tabs.search import SearchTab
 from imgret_tools.ui.texts.table import Language, language_of, said
 
+_log = logging.getLogger(__name__)
+
 DEMO = "demo"
 _STYLE = Path(__file__).with_name("page.css")
 _SCRIPT = Path(__file__).with_name("page.js")
@@ -56,6 +63,8 @@ def build_app(
     """The page on `tools`; it opens with `library`. `start_talk` begins a chat; without it there is no chat tab."""
 
     names = [info.name for info in tools.runtime.libraries()]
+    if library and tools.runtime.is_arriving(library):
+        names = sorted({*names, library})
     library = library if library in names else (names[0] if names else None)
     bound: Bound = []
     with gr.Blocks(title="imgret", analytics_enabled=False, delete_cache=(3600, 3600), fill_width=True) as page:
@@ -87,7 +96,8 @@ def build_app(
                     bound += [(tab, {"label": "chat_tab"}), *chat.bound]
             if not tools.runtime.settings.read_only:
                 with gr.Tab(elem_id="index_tab") as tab:
-                    index = IndexTab(tools, language)
+                    index = IndexTab(tools, language, names, library or "")
+                    libraries.append(index.anew)
                     bound += [(tab, {"label": "index_tab"}), *index.bound]
                 with gr.Tab(elem_id="collect_tab") as tab:
                     collect = CollectTab(tools, language)
@@ -121,19 +131,41 @@ def build_app(
             return [chosen, heading, *spoken(bound, chosen)]
 
         def begin(request: gr.Request) -> list[object]:
+            chosen = language_of(request.query_params.get("lang"), request.headers.get("accept-language"))
+            if library and tools.runtime.is_arriving(library):
+                waiting = f"<p>{escape(said(chosen, 'arriving'))}</p>"
+                return [
+                    *speak(chosen),
+                    chosen,
+                    *unchanged[: -len(search.outputs)],
+                    waiting,
+                    *unchanged[1 - len(search.outputs) :],
+                ]
+            return [*speak(chosen), chosen, *look(chosen, request)]
+
+        def look(chosen: Language, request: gr.Request) -> list[object]:
+            """The libraries, and the search that a link holds."""
             parameters = dict(request.query_params)
-            chosen = language_of(parameters.get("lang"), request.headers.get("accept-language"))
             there, named = [info.name for info in tools.runtime.libraries()], parameters.get("library")
             opened = named if named in there else library or ""
             asked = Asked.of_link(parameters, opened)
             listed = [gr.update(choices=there, value=opened or None) for _ in libraries]
-            opening = [*search.shown(asked, opened), *search.opened(chosen, asked)]
-            return [*speak(chosen), chosen, *listed, *opening]
+            return [*listed, *search.shown(asked, opened), *search.opened(chosen, asked)]
+
+        def arrived(request: gr.Request) -> list[object]:
+            """What the page shows once the library is there that it opened without."""
+            if not (library and tools.runtime.is_arriving(library)):
+                return unchanged
+            with suppress(NotFound):  # it could not be made: the page says that there is none
+                tools.runtime.library(library)
+            return look(language_of(request.query_params.get("lang"), request.headers.get("accept-language")), request)
 
         said_to = [language, title, *(component for component, _ in bound)]
-        page.load(
-            begin, None, [*said_to, spoken_in, *libraries, *search.queries, *search.outputs], api_visibility="private"
-        ).then(None, spoken_in, None, js=_SET_LANGUAGE)
+        looked = [*libraries, *search.queries, *search.outputs]
+        unchanged: list[object] = [gr.skip() for _ in looked]
+        begun = page.load(begin, None, [*said_to, spoken_in, *looked], api_visibility="private")
+        begun.then(None, spoken_in, None, js=_SET_LANGUAGE)
+        begun.then(arrived, None, looked, api_visibility="private", show_progress="hidden", concurrency_limit=None)
         spoken_in.input(speak, spoken_in, said_to, api_visibility="private").then(
             None, spoken_in, None, js=_SET_LANGUAGE
         )
@@ -266,7 +298,6 @@ def serve(
     allow_urls: bool = False,
     auth: str | None = None,
     allow_hosts: Sequence[str] = (),
-    start_talk: Callable[[ImageTools], Talk] | None = None,
 ) -> None:
     """Serve the app until it is interrupted.
 
@@ -284,7 +315,6 @@ def serve(
         allow_urls: queries may be public URLs.
         auth: `USER:PASS` asked of every visitor; MCP then asks for a token that is printed.
         allow_hosts: names of a proxy under which the app is asked too; `*` for any name.
-        start_talk: begins a chat on the tools.
     """
     import uvicorn
 
@@ -299,19 +329,17 @@ def serve(
         allow_urls=allow_urls,
     )
     with Runtime.open(settings) as runtime:
-        runtime.index(collect_demo(demo), library=DEMO, encoder="mini", progress=_told("demo library"))
         if folder is not None:
             _say(str(runtime.index(folder, library=library, encoder=encoder, progress=_told(f"{folder}"))))
         opened = library if folder or _there(runtime, library) else DEMO
         shown = None if writable else (opened, *also)
         runtime.settings = replace(settings, read_only=not writable, library=opened, only=shown)
-        # The first search shall not wait for the encoder.
-        threading.Thread(target=runtime.encode_text, args=(runtime.library(opened), "a photo")).start()
+        _prepare(runtime, demo, opened)
         tools = ImageTools(runtime)
         page = build_app(
             tools,
             library=opened,
-            start_talk=(lambda: start_talk(tools)) if start_talk else None,
+            start_talk=lambda: Chat(tools, make_model(settings.model)),
         )
         token = Tokens(told=_tell_token) if login else ""
         app = mount(
@@ -335,6 +363,27 @@ def serve(
             raise BadInput(
                 f"Port {port} on {host} cannot be listened on; is another app there? Give another --port."
             ) from error
+
+
+def _prepare(runtime: Runtime, demo: Path, opened: str) -> None:
+    """Make the demo library and load the encoder of the one that is opened, in a thread: the page need not wait for them."""
+    begun = threading.Event()
+
+    def work() -> None:
+        try:
+            if runtime.settings.only is None or DEMO in runtime.settings.only:
+                with runtime.arriving(DEMO):
+                    begun.set()
+                    runtime.index(collect_demo(demo), library=DEMO, encoder="mini")
+            with runtime.view(opened) as view:
+                runtime.encode_text(view, "a photo")
+        except Exception as error:  # the page works without the demo, and the first search says what is wrong
+            _log.warning("not prepared: %s", error, exc_info=not isinstance(error, ImgretError))
+        finally:
+            begun.set()
+
+    threading.Thread(target=work, daemon=True, name="imgret-prepare").start()
+    begun.wait()
 
 
 def _login(auth: str | None) -> tuple[str, str] | None:

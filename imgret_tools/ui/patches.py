@@ -22,8 +22,8 @@ from gradio.utils import get_upload_folder
 from imgret_tools.errors import BadInput, ImgretError
 from imgret_tools.ui.texts.table import Language, said
 
-Bound = list[tuple[Component, dict[str, str]]]
-"""Components, and which of their properties show which text."""
+Bound = list[tuple[Component, dict[str, str | Callable[[Language], object]]]]
+"""Components, and which of their properties show which text; a function where a property is more than one text."""
 
 
 @contextmanager
@@ -127,5 +127,8 @@ def _received(value: object, upload: Callable[[bytes], str]) -> object:
 
 def spoken(bound: Bound, language: Language) -> list[dict[str, object]]:
     """An update for each bound component, in its order."""
-    updates: list[dict[str, Any]] = [{name: said(language, key) for name, key in texts.items()} for _, texts in bound]
+    updates: list[dict[str, Any]] = [
+        {name: key(language) if callable(key) else said(language, key) for name, key in texts.items()}
+        for _, texts in bound
+    ]
     return [gr.update(**update) for update in updates]

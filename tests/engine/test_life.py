@@ -481,7 +481,7 @@ def dying(*args, **more):
     return result
 setattr(owner, step, dying)
 indexing.BATCH = 4
-indexing._LOOK_AHEAD = 8
+indexing.LOOK_AHEAD = 8
 with Runtime.open(Settings(data_dir=sys.argv[1], encoder="fake")) as runtime:
     runtime.index(Path(sys.argv[2]))
 """

@@ -18,6 +18,7 @@ from typing import Any
 import fake_encoder
 import numpy as np
 import pytest
+from conftest import READ_ONLY
 from fastapi.routing import APIRoute
 from gradio.routes import App
 from PIL import Image
@@ -36,9 +37,7 @@ REST = ("auto", None, None, 0, "best")
 """The other arguments of a search, as usual."""
 SECRET, PLACE, HIDDEN = "OPENAI_API_KEY=sk-very-secret", 48.85837, "diary-of-anna"
 
-TOOLS = {
-    "search_similar_image", "compare_metrics", "list_libraries", "describe_library", "show_image", "find_duplicates",
-}  # fmt: skip
+TOOLS = {name.removeprefix("/") for name in READ_ONLY}
 RESOURCES = {
     "imgret://thumbnail/{library}/{id}",
     "imgret://picture/{library}/{id}",
