@@ -7,6 +7,7 @@ crashes takes only its own process along. The processes are kept, for a few hund
 
 from __future__ import annotations
 
+import atexit
 import json
 import struct
 import subprocess
@@ -158,6 +159,7 @@ def _limit(memory: int) -> None:
 
 APART = Apart()
 """The processes of this one."""
+atexit.register(APART.close)
 
 
 def check_file(path: Path, *, max_megapixels: int) -> None:

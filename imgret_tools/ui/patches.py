@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from html import escape
 from pathlib import Path
 from typing import Any, ClassVar, get_type_hints
@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import gradio as gr
 import orjson
-from gradio import component_meta, processing_utils
+from gradio import component_meta, processing_utils, utils
 from gradio.components import Component
 from gradio.data_classes import ImageData
 from gradio.processing_utils import save_bytes_to_cache
@@ -70,6 +70,8 @@ async def _fetch_nothing(url: str, cache_dir: str) -> str:
 
 
 processing_utils.async_ssrf_protected_download = _fetch_nothing
+# Around every call Gradio imports matplotlib and changes its backend for the whole process; figures here need no backend.
+utils.MatplotlibBackendMananger = nullcontext  # type: ignore[misc, assignment]
 
 
 @contextmanager
