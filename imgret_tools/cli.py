@@ -208,7 +208,9 @@ def index(
     as_json: AsJson = False,
 ) -> None:
     """Make a folder searchable, or bring it up to date."""
-    with _tools(folder) as tools, _progress_bar() as progress, _interruptible() as cancelled:
+    from imgret_tools.tools import checkpoint_of
+
+    with _tools(folder, checkpoint_of(encoder)) as tools, _progress_bar() as progress, _interruptible() as cancelled:
         report = tools.index(
             str(folder),
             library=library,
@@ -468,6 +470,9 @@ def chat(
 def serve(
     folder: Annotated[Path | None, typer.Option(help="Index this folder first and open it.")] = None,
     library: LibraryName = "default",
+    also: Annotated[
+        list[str] | None, typer.Option(help="Library that a read-only app shows beside --library; repeatable.")
+    ] = None,
     encoder: Encoder = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 7860,
@@ -479,7 +484,7 @@ def serve(
     allow_urls: Annotated[bool, typer.Option("--allow-urls", help="Let queries be public URLs.")] = False,
     auth: Annotated[str | None, typer.Option(help="USER:PASS asked of every visitor.")] = None,
     allow_host: Annotated[
-        list[str] | None, typer.Option(help="Name of a proxy under which MCP is asked too; repeatable.")
+        list[str] | None, typer.Option(help="Name of a proxy under which the app is asked; repeatable, * for any.")
     ] = None,
 ) -> None:
     """Serve the page, the API and MCP: the same app as `python gradio_app.py`."""
@@ -490,6 +495,7 @@ def serve(
         Settings.from_env(),
         folder=folder,
         library=library,
+        also=also or (),
         encoder=encoder,
         host=host,
         port=port,

@@ -53,7 +53,7 @@ from imgret_tools.records import (
     Space,
     quoted,
 )
-from imgret_tools.uploads import UPLOAD, Uploads, of_data_url
+from imgret_tools.uploads import MOST_BYTES, UPLOAD, Uploads, of_data_url
 
 TOOLS = (
     "index_folder",
@@ -168,7 +168,7 @@ class ImageTools:
             return self.runtime.index(
                 self.allowed(folder),
                 library=library or "default",
-                encoder=encoder or None,
+                encoder=self._encoder(encoder),
                 pixel_size=pixel_size,
                 exclude=exclude,
                 dry_run=dry_run,
@@ -550,7 +550,7 @@ class ImageTools:
         )
 
     def _shown_upload(self, sent: Path, name: str, side: int) -> Shown:
-        opened = open_picture(sent, max_megapixels=self.runtime.settings.max_megapixels)
+        opened = open_picture(sent, at_least=side, max_megapixels=self.runtime.settings.max_megapixels)
         return Shown(
             library="",
             id=sent.name,
@@ -607,6 +607,21 @@ class ImageTools:
         """Keep a picture that a caller sent, for some time and in no library; the id that `image` takes."""
         return self.uploads.add(content)
 
+    def taken_in(self, file: Path) -> Path:
+        """A file that the page took in for a visitor; in a shared app it is an upload like any other, under its id.
+
+        Raises:
+            BadInput: too large, or no picture that can be opened.
+        """
+        if not self.runtime.settings.read_only:
+            return file
+        try:
+            with file.open("rb") as opened:
+                content = opened.read(MOST_BYTES + 1)
+        except OSError as error:
+            raise NotFound("The picture that was sent is not there any more; send it again.") from error
+        return self.uploads.path(self.upload(content))
+
     def allowed(self, path: str) -> Path:
         """The real path of `path`, links followed, if it lies inside the allowed roots.
 
@@ -621,11 +636,18 @@ class ImageTools:
             raise PathRefused(f"{path[:60]!r} is no path; give the plain path of a file or folder.") from error
         roots = self.runtime.settings.roots
         if not any(real == root or root in real.parents for root in roots):
-            shown = ", ".join(map(str, roots))
+            shown = ", ".join(map(str, roots)) or "none: it was started in / or the home folder"
             raise PathRefused(
                 f"Path {path!r} is outside the folders this process may read ({shown}); IMGRET_ROOTS adds more."
             )
         return real
+
+    def _encoder(self, spec: str | None) -> str | None:
+        """An encoder's name; a checkpoint in it lies inside the allowed roots."""
+        path = checkpoint_of(spec)
+        if not spec or not path or spec == self.runtime.settings.encoder:
+            return spec or None
+        return f"{spec.removesuffix(path)}{self.allowed(path)}"
 
     def picture(self, image: str, library: str) -> Path | Image.Image | Entry:
         """What `image` names: an indexed picture, one that was sent, a file inside the roots, or what a URL answers.
@@ -725,6 +747,13 @@ def _whole(name: str, value: int, least: int, most: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         span = f"from {least} to {most}" if most < sys.maxsize else f"of at least {least}"
         raise BadInput(f"Argument {name} is {value!r}; a whole number {span} expected.")
+
+
+def checkpoint_of(spec: str | None) -> str:
+    """The path that an encoder's name ends in, `openclip:MODEL:PATH`, "" where there is none."""
+    kind, _, rest = (spec or "").partition(":")
+    model, _, path = rest.partition(":")
+    return path if kind == "openclip" and model != "hf-hub" else ""
 
 
 _ORDER: dict[Sort, Callable[[Hit], tuple[object, ...]]] = {

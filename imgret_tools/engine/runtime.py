@@ -123,8 +123,13 @@ class Runtime:
 
     def libraries(self) -> list[LibraryInfo]:
         """All libraries of the data folder, by name; one that cannot be opened says why and hides none of the others."""
-        homes = sorted(home for home in self._homes.glob("*") if not home.name.startswith(".") and Library.exists(home))
+        homes = sorted(home for home in self._homes.glob("*") if not home.name.startswith(".") and self._there(home))
         return sorted((self._info(home) for home in homes), key=lambda info: info.name)
+
+    def _there(self, home: Path) -> bool:
+        """Whether there is a library at `home` for this process."""
+        only = self.settings.only
+        return (only is None or home.name in map(folder_name, only)) and Library.exists(home)
 
     def _info(self, home: Path) -> LibraryInfo:
         try:
@@ -140,10 +145,10 @@ class Runtime:
             NotFound: there is none; the message names those there are.
         """
         home = self._homes / folder_name(name)
-        if name == "default" and not Library.exists(home):
+        if name == "default" and not self._there(home):
             home = self._homes / folder_name(self.settings.library)
         self.await_arrivals(home.name)
-        if not Library.exists(home):
+        if not self._there(home):
             infos = self.libraries()
             if name == "default" and len(infos) == 1 and not infos[0].damaged:
                 return self.library(infos[0].name)

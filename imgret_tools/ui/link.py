@@ -57,7 +57,7 @@ class Asked:
             NotFound: no such image in the library.
             PathRefused: a URL where the app allows none; a link never names a file.
         """
-        image: Path | Image.Image | Entry | None = Path(self.upload) if self.upload else None
+        image: Path | Image.Image | Entry | None = tools.taken_in(Path(self.upload)) if self.upload else None
         if self.image.startswith(("http://", "https://")):
             image = tools.picture(self.image, self.library)
         elif self.image:

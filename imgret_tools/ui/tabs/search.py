@@ -282,9 +282,10 @@ class SearchTab:
 
     def _thumbnail(self, library: str, hit: Hit) -> str:
         try:
-            return address(self._tools.runtime.thumbnail(self._tools.runtime.entry(hit.id, library)))
+            self._tools.runtime.thumbnail(self._tools.runtime.entry(hit.id, library))
         except (ImageError, NotFound):  # gone since: an empty place, so that the others keep theirs
             return _GONE
+        return address(library, hit.id)
 
     def _status(self, language: Language, report: SearchReport) -> str:
         better = said(language, "higher" if report.measure in ("cosine", "pearson") else "lower")
