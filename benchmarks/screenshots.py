@@ -81,7 +81,7 @@ SHOTS = {
     "compare": (DESKTOP, "?text=a+cheetah", compared),
     "map": (DESKTOP, "", mapped),
     "chat": (DESKTOP, "", asked),
-    "phone": (PHONE, "?text=con+m%C3%A8o&k=6", scrolled),
+    "phone": (PHONE, "?text=con+m%C3%A8o", scrolled),
 }
 
 

@@ -92,6 +92,7 @@ def test_a_picture_that_is_gone_leaves_its_place_and_says_so(browser: Browser, s
     assert page.locator("#hits img[src^='data:']").count() == 1
     page.locator("#hits .grid-container button").first.click()
     page.locator("#full_picture [role=alert]").wait_for()
+    page.wait_for_selector("#facts td")
     told = page.locator("#detail").inner_text()
     assert "cannot be opened any more" in told
     assert "lion.jpg" in told

@@ -8,9 +8,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
-from html import escape
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -27,14 +25,13 @@ from imgret_tools.chat.models import make_model
 from imgret_tools.chat.talk import Chat
 from imgret_tools.demo import collect_demo
 from imgret_tools.engine.runtime import Runtime
-from imgret_tools.errors import BadInput, ImgretError, NotFound
+from imgret_tools.errors import BadInput, ImgretError
 from imgret_tools.mcp import Tokens, make_mcp
 from imgret_tools.mcp import mount as mount_mcp
 from imgret_tools.records import Progress
 from imgret_tools.settings import Settings
 from imgret_tools.tools import WRITING, ImageTools
 from imgret_tools.ui.gate import OWN, Gate, Limits, same_login
-from imgret_tools.ui.link import Asked
 from imgret_tools.ui.patches import Bound, endpoint, spoken
 from imgret_tools.ui.sessions import keep_little
 from imgret_tools.ui.tabs.chat import chat_tab
@@ -52,6 +49,8 @@ DEMO = "demo"
 _STYLE = Path(__file__).with_name("page.css")
 _SCRIPT = Path(__file__).with_name("page.js")
 _SET_LANGUAGE = "(language) => window.imgret.language(language)"
+_CHOOSE_LANGUAGE = "(language) => window.imgret.choose(language)"
+_REFRESH = "() => document.dispatchEvent(new CustomEvent('imgret:libraries'))"
 _MAX_UPLOAD = "500mb"
 _MOST_VISITORS = 500
 """Gradio keeps about 0.3 MB of each visitor; beyond these the one longest away starts afresh."""
@@ -70,10 +69,10 @@ def build_app(
     with gr.Blocks(title="imgret", analytics_enabled=False, delete_cache=(3600, 3600), fill_width=True) as page:
         language = gr.State("en")
         with gr.Row(elem_id="head"):
-            with gr.Column(scale=5):
+            with gr.Column(scale=5, min_width=120):
                 title = gr.HTML(elem_id="title")
             spoken_in = gr.Radio(
-                [("English", "en"), ("Tiếng Việt", "vi")],
+                [("EN", "en"), ("VI", "vi")],
                 value="en",
                 show_label=False,
                 container=False,
@@ -81,15 +80,15 @@ def build_app(
             )
         with gr.Tabs() as tabs:
             with gr.Tab(id="search", elem_id="search_tab") as tab:
-                search = SearchTab(tools, language, names, library or "")
-                bound += [(tab, {"label": "search_tab"}), *search.bound]
+                search = SearchTab(tools, library or "")
+                bound.append((tab, {"label": "search_tab"}))
             with gr.Tab(id="compare", elem_id="compare_tab") as tab:
                 compare = CompareTab(tools, language, names, library or "")
                 bound += [(tab, {"label": "compare_tab"}), *compare.bound]
             with gr.Tab(elem_id="map_tab") as tab:
                 around = MapTab(tools, language, names, library or "")
                 bound += [(tab, {"label": "map_tab"}), *around.bound]
-            libraries = [compare.library, around.library, search.library]
+            libraries = [compare.library, around.library]
             if start_talk is not None:
                 with gr.Tab(elem_id="chat_tab") as tab:
                     chat = chat_tab(tools.runtime, start_talk)
@@ -109,19 +108,26 @@ def build_app(
 
                 talked = [chat.finished] if start_talk is not None else []
                 for event in (index.finished, collect.finished, *talked):
-                    event.then(refresh, None, libraries, api_visibility="private")
+                    event.then(refresh, None, libraries, api_visibility="private").then(None, None, None, js=_REFRESH)
+
+        def follow(event: gr.EventData) -> list[object]:
+            """The other tabs with the library that the search is in."""
+            there = [info.name for info in tools.runtime.libraries()]
+            return [
+                gr.update(choices=there, value=event.library) if event.library in there else gr.skip()
+                for _ in libraries
+            ]
+
+        def take(event: gr.EventData) -> list[object]:
+            """The compare tab with a picture of the search."""
+            return [gr.Tabs(selected="compare"), event.library, event.id, None, ""]
+
+        search.board.input(follow, None, libraries, api_visibility="private", queue=False)
         compare.on(
-            search.detail.compare.click(
-                lambda asked, chosen: [
-                    gr.update(visible=False),
-                    gr.Tabs(selected="compare"),
-                    asked.library,
-                    chosen,
-                    None,
-                    "",
-                ],
-                [search.asked, search.detail.chosen],
-                [search.detail.panel, tabs, compare.library, compare.id, compare.image, compare.folder],
+            search.board.select(
+                take,
+                None,
+                [tabs, compare.library, compare.id, compare.image, compare.folder],
                 api_visibility="private",
             ).then
         )
@@ -132,42 +138,16 @@ def build_app(
 
         def begin(request: gr.Request) -> list[object]:
             chosen = language_of(request.query_params.get("lang"), request.headers.get("accept-language"))
-            if library and tools.runtime.is_arriving(library):
-                waiting = f"<p>{escape(said(chosen, 'arriving'))}</p>"
-                return [
-                    *speak(chosen),
-                    chosen,
-                    *unchanged[: -len(search.outputs)],
-                    waiting,
-                    *unchanged[1 - len(search.outputs) :],
-                ]
-            return [*speak(chosen), chosen, *look(chosen, request)]
-
-        def look(chosen: Language, request: gr.Request) -> list[object]:
-            """The libraries, and the search that a link holds."""
-            parameters = dict(request.query_params)
-            there, named = [info.name for info in tools.runtime.libraries()], parameters.get("library")
-            opened = named if named in there else library or ""
-            asked = Asked.of_link(parameters, opened)
-            listed = [gr.update(choices=there, value=opened or None) for _ in libraries]
-            return [*listed, *search.shown(asked, opened), *search.opened(chosen, asked)]
-
-        def arrived(request: gr.Request) -> list[object]:
-            """What the page shows once the library is there that it opened without."""
-            if not (library and tools.runtime.is_arriving(library)):
-                return unchanged
-            with suppress(NotFound):  # it could not be made: the page says that there is none
-                tools.runtime.library(library)
-            return look(language_of(request.query_params.get("lang"), request.headers.get("accept-language")), request)
+            there, named = [info.name for info in tools.runtime.libraries()], request.query_params.get("library")
+            opened = named if named in there else library
+            listed = [gr.update(choices=there, value=opened if opened in there else None) for _ in libraries]
+            return [*speak(chosen), chosen, *listed]
 
         said_to = [language, title, *(component for component, _ in bound)]
-        looked = [*libraries, *search.queries, *search.outputs]
-        unchanged: list[object] = [gr.skip() for _ in looked]
-        begun = page.load(begin, None, [*said_to, spoken_in, *looked], api_visibility="private")
+        begun = page.load(begin, None, [*said_to, spoken_in, *libraries], api_visibility="private")
         begun.then(None, spoken_in, None, js=_SET_LANGUAGE)
-        begun.then(arrived, None, looked, api_visibility="private", show_progress="hidden", concurrency_limit=None)
         spoken_in.input(speak, spoken_in, said_to, api_visibility="private").then(
-            None, spoken_in, None, js=_SET_LANGUAGE
+            None, spoken_in, None, js=_CHOOSE_LANGUAGE
         )
         for name in tools.public:
             gr.api(  # type: ignore[attr-defined]

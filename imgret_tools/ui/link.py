@@ -1,4 +1,4 @@
-"""One search as the page asks for it, and as a link holds it."""
+"""The one state of the search page: what is asked, as its address holds it and its chips, form and results show it."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ from typing import get_args
 from PIL import Image
 
 from imgret_tools.engine.query import Query
-from imgret_tools.records import Entry, Match, Measure, Refine, Space
-from imgret_tools.tools import ImageTools
+from imgret_tools.records import Entry, Match, Measure, Refine, Sort, Space
+from imgret_tools.tools import MAX_K, ImageTools
+from imgret_tools.uploads import UPLOAD
 
-PAGE = 12
-_MOST = 60
+PAGE = 48
+"""Pictures that come at once, more on scrolling: whole rows of 2, 3, 4, 6, 8 and 12."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One search.
+    """What is asked of a library; with neither text nor picture it is a look through it.
 
     Attributes:
-        image: an id of the library, or a URL where the app allows it.
+        image: an id of the library, an upload's id, or a URL where the app allows it; never a path.
+        k: at most so many pictures; 0: all, as one scrolls.
         where: filters in one line, as `filters.split_where` reads them.
-        refine: whether neighbours may refine the order of the hits.
         match: the least that a hit must be.
-        also: further parts of the query, one a line, as `parse_part` reads them.
-        upload: file of a picture that the visitor gave; no link can hold it.
+        also: further parts of the query, one a line, as `ImageTools.parts` reads them.
+        refine: whether neighbours may refine the order of the hits.
     """
 
     library: str
@@ -36,60 +37,68 @@ class Asked:
     image: str = ""
     measure: Measure = "cosine"
     space: Space = "embedding"
-    k: int = PAGE
+    k: int = 0
     where: str = ""
     match: Match = "weak"
     also: str = ""
-    offset: int = 0
     refine: Refine = "auto"
-    upload: str | None = None
+    sort: Sort = "best"
+
+    @property
+    def searches(self) -> bool:
+        """Whether there is something to search for."""
+        return bool(self.text.strip() or self.image or self.also.strip())
 
     def link(self) -> dict[str, str | int | float]:
         """The query parameters that ask this again; what is as usual is left out."""
-        return {
-            field.name: value
-            for field in fields(self)
-            if field.name != "upload" and (value := getattr(self, field.name)) != field.default
-        }
+        return {field.name: value for field in fields(self) if (value := getattr(self, field.name)) != field.default}
 
     def query(self, tools: ImageTools) -> Query:
         """What is searched for.
 
         Raises:
-            NotFound: no such image in the library.
+            NotFound: no such image in the library, or the upload has gone.
             PathRefused: a URL where the app allows none; a link never names a file.
         """
-        image: Path | Image.Image | Entry | None = tools.taken_in(Path(self.upload)) if self.upload else None
-        if self.image.startswith(("http://", "https://")):
+        image: Path | Image.Image | Entry | None = None
+        if self.image.startswith(("http://", "https://")) or UPLOAD.fullmatch(self.image):
             image = tools.picture(self.image, self.library)
         elif self.image:
-            image = tools.runtime.entry(self.image, self.library)
+            image = tools.entry(self.image, self.library)
         also = tools.parts(self.also, self.library)
-        return Query(self.text.strip() or None, image, self.not_text.strip() or None, also)
+        return Query(tools.phrase(self.text, "text"), image, tools.phrase(self.not_text, "not_text"), also)
+
+    def page(self, offset: int) -> int:
+        """How many pictures come at once, `offset` of them being there: 0 when there are enough."""
+        most = self.k - offset if self.k else PAGE
+        # Hits in another order than by likeness come at once: a second page would begin the order anew.
+        return max(0, min(most, MAX_K if self.searches and self.sort != "best" else PAGE))
 
     @classmethod
-    def of_link(cls, parameters: Mapping[str, str], library: str) -> Asked | None:
-        """The search that a link holds, None for a plain visit; what a link says wrongly is as usual."""
-        if not any(parameters.get(name) for name in ("text", "image", "also")):
-            return None
-        measure, space = parameters.get("measure", "cosine"), parameters.get("space", "embedding")
-        match = parameters.get("match", "weak")
+    def of_link(cls, parameters: Mapping[str, object], library: str) -> Asked:
+        """What a link asks; what it says wrongly is as usual."""
+
+        def text(name: str, default: str = "") -> str:
+            return str(parameters.get(name) or default)
+
+        measure, space, sort = text("measure", "cosine"), text("space", "embedding"), text("sort", "best")
+        match = text("match", "weak")
         return cls(
-            library=parameters.get("library", library),
-            text=parameters.get("text", ""),
-            not_text=parameters.get("not_text", ""),
-            image=parameters.get("image", ""),
+            library=text("library", library),
+            text=text("text"),
+            not_text=text("not_text"),
+            image=text("image").strip(),
             measure=measure if measure in get_args(Measure) else "cosine",  # type: ignore[arg-type]
             space=space if space in get_args(Space) else "embedding",  # type: ignore[arg-type]
-            k=min(int(_number(parameters.get("k"), PAGE)) or PAGE, _MOST),
-            where=parameters.get("where", ""),
+            k=min(int(_number(text("k"))), MAX_K),
+            where=text("where"),
             match=match if match in get_args(Match) else "weak",  # type: ignore[arg-type]
-            also=parameters.get("also", ""),
-            refine="off" if parameters.get("refine") == "off" else "auto",
-            offset=min(int(_number(parameters.get("offset"), 0)), 1_000_000),
+            also=text("also"),
+            refine="off" if text("refine") == "off" else "auto",
+            sort=sort if sort in get_args(Sort) else "best",  # type: ignore[arg-type]
         )
 
 
-def _number(text: str | None, default: float) -> float:
-    plain = (text or "").replace(".", "", 1)
-    return float(text or 0) if plain.isascii() and plain.isdecimal() and len(plain) < 9 else default
+def _number(text: str) -> float:
+    plain = text.replace(".", "", 1)
+    return float(text) if plain.isascii() and plain.isdecimal() and len(plain) < 9 else 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from html import escape
 from pathlib import Path
@@ -117,14 +117,21 @@ def endpoint(method: Callable[..., object], upload: Callable[[bytes], str]) -> C
 
 
 def _received(value: object, upload: Callable[[bytes], str]) -> object:
-    """An argument as it is, or the id of a file that came with it: only one that Gradio has taken in itself."""
-    if not isinstance(value, dict):
-        return value
-    path = Path(str(value.get("path") or "")).resolve()
+    """An argument as it is, or the id of a file that came with it."""
+    return upload(received(value).read_bytes()) if isinstance(value, dict) else value
+
+
+def received(file: Mapping[str, object]) -> Path:
+    """The path of a file that a caller has sent.
+
+    Raises:
+        BadInput: it is none that Gradio has taken in itself.
+    """
+    path = Path(str(file.get("path") or "")).resolve()
     taken_in = Path(get_upload_folder()).resolve()
     if not path.is_relative_to(taken_in) or not path.is_file():
         raise BadInput("This argument is no file that was sent; send it with gradio_client's handle_file, or as text.")
-    return upload(path.read_bytes())
+    return path
 
 
 def spoken(bound: Bound, language: Language) -> list[dict[str, object]]:

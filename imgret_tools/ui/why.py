@@ -22,9 +22,18 @@ def why_match(
     library: str,
     space: Space,
     measure: Measure = "cosine",
+    regions: bool = True,
 ) -> str:
-    """The explanation of one hit, self-contained: pictures as data, texts escaped."""
-    found = explain(tools.runtime, query, id_, library=library, space=space, measure=measure)
+    """The explanation of one hit, self-contained: pictures as data, texts escaped; without `regions` only the classes."""
+    found = explain(tools.runtime, query, id_, library=library, space=space, measure=measure, regions=regions)
+    if not regions:
+        sides = [("why_query", "query"), ("why_hit", "hit"), ("why_text", "text")]
+        classes = [
+            f"<p>{escape(said(language, key))}{_classes(found, side)}</p>"
+            for key, side in sides
+            if found.classes.get(side)
+        ]
+        return f"<div class='imgret-why'>{''.join(classes)}<p>{escape(said(language, 'why_coming'))}</p></div>"
     pictures = overlays(tools.runtime, query, found)
     figures = "".join(
         f"<figure><img alt='{escape(caption)}' src='data:image/jpeg;base64,"
@@ -38,7 +47,7 @@ def why_match(
         "why_explained",
         measure=found.measure,
         space=found.space,
-        value=f"{found.value:.4g}",
+        value=found.value,
         method=said(language, "why_parts" if space == "pixels" else "why_occlusion", cells=GRID),
     )
     words = _classes(found, "text")

@@ -1,328 +1,338 @@
-"""The search tab: by picture, by words, by both; filters, paging, downloads, and a link that holds the search."""
+"""The search tab: one box for words and pictures over the pictures of a library, and the panel of one of them.
+
+The page's script keeps one state, an `Asked` as its link holds it, and draws chips, form, address and results from it. What
+it asks the server is here: every answer is a dict, one with `error` where something is wrong, in words for the visitor.
+"""
 
 from __future__ import annotations
 
-import traceback
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from html import escape
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import gradio as gr
 import orjson
+from PIL import Image
 
 from imgret_tools.encoders.glossary.vietnamese import translate
-from imgret_tools.errors import BadInput, ImageError, ImgretError, NotFound
+from imgret_tools.errors import BadInput, ImageError, ImgretError
 from imgret_tools.export import to_csv, to_html
-from imgret_tools.library.filters import split_where
-from imgret_tools.records import Entry, Hit, Match, Measure, SearchReport, Space
+from imgret_tools.library.filters import parse_where, split_where
+from imgret_tools.pictures.thumbnails import thumbnail
+from imgret_tools.records import Entry, Hit, SearchReport
 from imgret_tools.tools import ImageTools, judged
-from imgret_tools.ui.detail import Detail
-from imgret_tools.ui.facets import Facets
-from imgret_tools.ui.link import PAGE, Asked
-from imgret_tools.ui.patches import Bound, PictureBox, Thumbnails, address, file_for, shown_errors
-from imgret_tools.ui.texts.table import Language, said
-from imgret_tools.ui.uploads import showable
+from imgret_tools.ui.detail import data_url, detail, shown_name
+from imgret_tools.ui.facets import FACETS, facets, to_try
+from imgret_tools.ui.link import Asked
+from imgret_tools.ui.patches import address, received
+from imgret_tools.ui.texts.table import TEXTS, Language, language_of, said
+from imgret_tools.ui.why import why_match
+from imgret_tools.uploads import MOST_BYTES
 
+_HERE = Path(__file__)
 _GONE = "data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 1 1'><path fill='grey' d='M0 0h1v1H0'/></svg>"
-_KEPT, _DRAW = "<ul class='kept'></ul>", "window.imgret.draw()"
-_SEARCHED = "(told) => window.imgret.searched(told)"
+_CHIP, _LARGEST = 128, 2048
+_WORDS = (
+    "all", "at_most", "best_first", "clear_history", "close", "also", "also_hint", "copies", "match", "match_hint", "refine", "refine_hint", "strong", "fair", "weak", "yes", "no", "compare_this",
+    "copied", "copied_upload", "copy_link", "drop_here", "export", "fact_match", "fact_score", "favourite",
+    "favourite_not", "favourites", "filter_camera", "filter_folder", "filter_label", "filter_size", "filter_taken", "filters",
+    "first_of_many", "give_label", "history", "image", "image_hint", "kept_here", "largest_first", "library",
+    "measure", "more_like_this", "more_options", "name_first", "newest_first", "next",
+    "not_chip", "not_like", "not_text", "oldest_first", "original_size", "previous", "remove", "save_label", "search",
+    "sort", "space", "suggested", "text", "text_hint", "tile_size", "try", "unreachable", "where", "where_hint", "why",
+    "why_asking", "an_upload",
+)  # fmt: skip
+"""The texts that the script shows itself."""
+
+_log = logging.getLogger("imgret_tools")
+Request = Mapping[str, Any]
+Answer = dict[str, Any]
 
 
 class SearchTab:
     """Draws itself inside the current Blocks.
 
     Attributes:
-        bound: components whose texts follow the language.
-        queries: the components that a link sets, in the order of `shown`.
-        outputs: what `run` answers into.
+        board: the component; its event `select` says that a picture, {library, id}, shall be compared.
     """
 
-    def __init__(self, tools: ImageTools, language: gr.State, libraries: list[str], library: str) -> None:
-        self._tools = tools
-        self.asked = gr.State(None)
-        self.report = gr.State(None)
-        self.told = gr.JSON(visible=False)
-        with gr.Row():
-            with gr.Column(scale=1, min_width=300):
-                self.library = gr.Dropdown(libraries, value=library, elem_id="library")
-                self.image = PictureBox(
-                    type="filepath", sources=["upload", "webcam", "clipboard"], height=200, elem_id="query_image"
-                )
-                self.url = gr.Textbox(elem_id="image_url", visible=tools.runtime.settings.allow_urls)
-                self.text = gr.Textbox(lines=1, max_lines=3, elem_id="query_text", submit_btn=False)
-                self.go = gr.Button(variant="primary", elem_id="search")
-                with gr.Accordion(open=False, elem_id="filters") as self.filters:
-                    self.facets = Facets(tools)
-                with gr.Accordion(open=False, elem_id="options") as self.options:
-                    self.not_text = gr.Textbox(elem_id="not_text")
-                    self.k = gr.Slider(1, 60, value=PAGE, step=1, elem_id="k")
-                    self.measure = gr.Dropdown(list(get_args(Measure)), value="cosine", elem_id="measure")
-                    self.space = gr.Dropdown(list(get_args(Space)), value="embedding", elem_id="space")
-                    self.refine = gr.Checkbox(value=True, elem_id="refine")
-                    self.also = gr.Textbox(lines=2, max_lines=6, elem_id="also")
-                    self.match = gr.Dropdown(list(reversed(get_args(Match))), value="weak", elem_id="match")
-                with gr.Accordion(open=False, elem_id="history") as self.history:
-                    gr.HTML(_KEPT, js_on_load=_DRAW)
-                    self.kept = gr.HTML()
-                    self.clear = gr.Button(size="sm", elem_id="clear_history")
-                with gr.Accordion(open=False, elem_id="favourites") as self.favourites:
-                    gr.HTML(_KEPT, js_on_load=_DRAW)
-            with gr.Column(scale=3, min_width=320):
-                self.status = gr.HTML(elem_id="status")
-                self.hits = Thumbnails(
-                    elem_id="hits",
-                    columns=4,
-                    object_fit="cover",
-                    show_label=False,
-                    preview=False,
-                    allow_preview=False,
-                    height="auto",
-                    buttons=[],
-                )
-                with gr.Row():
-                    self.previous = gr.Button(size="sm", interactive=False, elem_id="previous")
-                    self.next = gr.Button(size="sm", interactive=False, elem_id="next")
-                    self.copy = gr.Button(size="sm", elem_id="copy_link")
-                with gr.Accordion(open=False, elem_id="downloads") as self.downloads:
-                    with gr.Row():
-                        self.files = [
-                            gr.DownloadButton(kind, size="sm", elem_id=f"download_{kind.lower()}")
-                            for kind in ("CSV", "JSON", "HTML")
-                        ]
-        self.detail = Detail(tools, language, self.asked, self.report)
-        self.bound: Bound = [
-            (self.library, {"label": "library"}),
-            (self.image, {"label": "image", "placeholder": "image_hint"}),
-            (self.url, {"label": "image_url"}),
-            (self.text, {"label": "text", "placeholder": "text_hint"}),
-            (self.go, {"value": "search"}),
-            (self.filters, {"label": "filters"}),
-            *self.facets.bound,
-            (self.options, {"label": "more_options"}),
-            (self.not_text, {"label": "not_text"}),
-            (self.k, {"label": "k"}),
-            (self.measure, {"label": "measure"}),
-            (self.space, {"label": "space"}),
-            (self.refine, {"label": "refine", "info": "refine_hint"}),
-            (self.also, {"label": "also", "placeholder": "also_hint"}),
-            (self.match, {"label": "match", "info": "match_hint"}),
-            (self.history, {"label": "history"}),
-            (self.kept, {"value": "kept_here"}),
-            (self.clear, {"value": "clear_history"}),
-            (self.favourites, {"label": "favourites"}),
-            (self.previous, {"value": "previous_page"}),
-            (self.next, {"value": "next_page"}),
-            (self.copy, {"value": "copy_link"}),
-            (self.downloads, {"label": "download"}),
-            *self.detail.bound,
-        ]
-        self.queries = [self.text, self.url, self.not_text, self.k, self.measure, self.space, self.refine,
-                        self.match, self.also, *self.facets.inputs]  # fmt: skip
-        self.outputs = [self.status, self.hits, self.asked, self.report, self.told, self.previous, self.next,
-                        self.detail.panel]  # fmt: skip
-        self._wire(language)
-
-    def _wire(self, language: gr.State) -> None:
-        private: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal"}
-        # Without Gradio's queue the answer comes with the request: in half the time. Its errors are not shown then; ours are.
-        searching: dict[str, Any] = {**private, "queue": False, "show_progress_on": self.status}
-        asking = [
-            self.library, self.image, self.url, self.text, self.not_text, self.k, self.measure, self.space,
-            self.refine, self.match, self.also, *self.facets.inputs,
-        ]  # fmt: skip
-        for event in (self.go.click, self.text.submit, self.not_text.submit, self.facets.line_typed.submit):
-            event(self._fresh, [language, *asking], self.outputs, **searching).then(None, self.told, None, js=_SEARCHED)
-        self.detail.more.click(self._more, [language, self.detail.chosen, self.asked], self.outputs, **searching).then(
-            None, self.told, None, js=_SEARCHED
+    def __init__(self, tools: ImageTools, library: str) -> None:
+        self._tools, self._library = tools, library
+        calls = (
+            self.find, self.describe, self.panel, self.original, self.explain, self.give_label, self.write, self.receive,
+        )  # fmt: skip
+        words = {language: {key: TEXTS[key][number] for key in _WORDS} for number, language in enumerate(("en", "vi"))}
+        settings = {
+            "facets": FACETS,
+            "library": library,
+            "writable": not tools.runtime.settings.read_only,
+            "urls": tools.runtime.settings.allow_urls,
+            "words": words,
+        }
+        self.board = gr.HTML(
+            _HERE.with_suffix(".html").read_text("utf-8"),
+            elem_id="board",
+            js_on_load=f"const SETTINGS = {orjson.dumps(settings).decode()};\n{_HERE.with_suffix('.js').read_text('utf-8')}",
+            server_functions=[self._served(call) for call in calls],
         )
-        for button, step in ((self.previous, -1), (self.next, 1)):
-            button.click(
-                lambda spoken, asked, step=step: self._turned(spoken, asked, step),
-                [language, self.asked],
-                self.outputs,
-                **searching,
-            ).then(None, self.told, None, js=_SEARCHED)
-        # What a browser cannot show, such as HEIC, comes back as a picture that it can.
-        self.image.upload(showable, self.image, self.image, api_visibility="private", queue=False)
-        self.hits.select(self._select, [language, self.report], self.detail.outputs, **private)
-        self.detail.favourite.click(None, None, None, js="() => window.imgret.favourite()")
-        self.copy.click(None, None, None, js="() => window.imgret.copy()")
-        self.clear.click(None, None, None, js="() => window.imgret.clear()")
-        self.library.change(self.facets.choices, self.library, self.facets.inputs[:-1], **private)
-        self.detail.saved.then(self.facets.choices, self.library, self.facets.inputs[:-1], **private)
-        self.downloads.expand(self._written, self.report, self.files, **private)
 
-    def shown(self, asked: Asked | None, library: str) -> list[object]:
-        """Updates of `queries` for the search that a link holds, in `library`; its filters all stand in the line typed."""
-        choices = self.facets.choices(library)
-        if asked is None:
-            return [*_unchanged(8), *choices, gr.skip()]
-        url = asked.image if asked.image.startswith("http") else ""
-        return [
-            asked.text, url, asked.not_text, asked.k, asked.measure, asked.space, asked.refine == "auto", asked.match,
-            asked.also, *choices, asked.where,
-        ]  # fmt: skip
+    @staticmethod
+    def _served(call: Callable[[Language, Request], Answer]) -> Callable[[Any], Answer]:
+        """`call` as the script reaches it: what goes wrong is answered in words."""
 
-    def opened(self, language: Language, asked: Asked | None) -> list[object]:
-        """What the page shows when it opens: the link's search, or what to do."""
-        if asked is None:
-            return [f"<p>{escape(said(language, 'empty'))}</p>", *_unchanged(len(self.outputs) - 1)]
-        return self.run(language, asked)
+        def served(request: Any) -> Answer:
+            given = request if isinstance(request, dict) else {}
+            language = language_of(str(given.get("language") or ""), None)
+            try:
+                return call(language, given)
+            except ImgretError as error:
+                return {"error": str(error)}
+            except Exception:
+                _log.exception("The page asked for %s", call.__name__)
+                return {"error": said(language, "broken")}
 
-    def run(self, language: Language, asked: Asked | None) -> list[object]:
-        """Search, and answer into `outputs`; what is wrong stands where the count of hits would."""
-        try:
-            if asked is None:
-                raise BadInput(said(language, "forgotten"))
-            return self._answered(language, asked)
-        except ImgretError as error:
-            told = str(error)
-        except Exception:
-            traceback.print_exc()
-            told = said(language, "broken")
-        return [f"<p role='alert'>{escape(told)}</p>", gr.skip(), gr.skip(), gr.skip(), None, *_unchanged(3)]
+        served.__name__ = call.__name__
+        return served
 
-    def _answered(self, language: Language, asked: Asked) -> list[object]:
+    def find(self, language: Language, request: Request) -> Answer:
+        """The pictures that a state asks for, from `offset` on, and what to say of them."""
+        asked, offset = self._asked(request), _offset(request)
         if not asked.library:
             raise BadInput(said(language, "no_library"))
+        if self._tools.runtime.is_arriving(asked.library) and not request.get("wait"):
+            return {"arriving": said(language, "arriving")}
         query = asked.query(self._tools)
-        if not any(part.signed > 0 for part in query.parts):
-            raise BadInput(said(language, "empty"))
-        report = self._tools.search(
-            query,
-            k=asked.k,
-            measure=asked.measure,
-            space=asked.space,
-            library=asked.library,
-            where=split_where(asked.where),
-            offset=asked.offset,
-            refine=asked.refine,
-        )
-        found, report = report.hits, judged(report, asked.match)
-        status = self._status(language, report, found)
-        pictures = [(self._thumbnail(report.library, hit), _caption(language, hit)) for hit in report.hits]
-        more = len(report.hits) == len(found) and asked.offset + asked.k < report.searched
-        named = query.image.label or query.image.id if isinstance(query.image, Entry) else asked.image
-        title = [asked.text.strip(), said(language, "an_upload") if asked.upload else ""]
-        title.append(said(language, "like_image", name=named) if named else "")
-        title.append(asked.also.strip().replace("\n", ", "))
-        told = {"title": " + ".join(filter(None, title)), "parameters": asked.link()}
-        return [
-            status,
-            gr.update(value=pictures, selected_index=None),
-            asked,
-            report,
-            told,
-            gr.update(interactive=asked.offset > 0),
-            gr.update(interactive=more),
-            gr.update(visible=False),
-        ]
-
-    def _fresh(
-        self,
-        language: Language,
-        library: str,
-        image: str | None,
-        url: str,
-        text: str,
-        not_text: str,
-        k: int,
-        measure: Measure,
-        space: Space,
-        refine: bool,
-        match: Match,
-        also: str,
-        *filters: str | None,
-    ) -> list[object]:
-        address = (url or "").strip() if not image else ""
-        where = self.facets.line(*filters)
-        asked = Asked(
-            library,
-            text or "",
-            not_text or "",
-            address,
-            measure,
-            space,
-            int(k),
-            where,
-            match,
-            also or "",
-            refine="auto" if refine else "off",
-            upload=image,
-        )
-        return self.run(language, asked)
-
-    def _more(self, language: Language, chosen: str, asked: Asked | None) -> list[object]:
-        like = asked and replace(asked, text="", not_text="", also="", image=chosen, upload=None, offset=0)
-        return self.run(language, like)
-
-    def _turned(self, language: Language, asked: Asked | None, step: int) -> list[object]:
-        return self.run(language, asked and replace(asked, offset=max(0, asked.offset + step * asked.k)))
-
-    def _select(self, language: Language, report: SearchReport | None, event: gr.SelectData) -> list[object]:
-        with shown_errors():
-            if report is None:
-                raise BadInput(said(language, "forgotten"))
-            return self.detail.of(language, report, event)
-
-    def _written(self, report: SearchReport | None) -> list[object]:
-        if report is None:
-            return _unchanged(len(self.files))
-        contents = {
-            "results.csv": to_csv(report).encode(),
-            "results.json": orjson.dumps(report.to_dict(), option=orjson.OPT_INDENT_2),
-            "results.html": to_html(report, self._tools.runtime).encode(),
-        }
-        return [
-            gr.update(value=file_for(button, name, content))
-            for button, (name, content) in zip(self.files, contents.items(), strict=True)
-        ]
-
-    def _thumbnail(self, library: str, hit: Hit) -> str:
-        try:
-            self._tools.runtime.thumbnail(self._tools.runtime.entry(hit.id, library))
-        except (ImageError, NotFound):  # gone since: an empty place, so that the others keep theirs
-            return _GONE
-        return address(library, hit.id)
-
-    def _status(self, language: Language, report: SearchReport, found: list[Hit]) -> str:
-        better = said(language, "higher" if report.measure in ("cosine", "pearson") else "lower")
-        parts = [
-            said(
-                language,
-                "found",
-                count=len(report.hits),
-                searched=report.searched,
-                measure=report.measure,
-                better=better,
-                seconds=report.seconds * 1000,
+        k, where = asked.page(offset), split_where(asked.where)
+        if not asked.k:  # a page is no wish for so many pictures: where there are fewer, all are asked for
+            with self._tools.runtime.view(asked.library) as view:
+                there = view.count(parse_where(where)) - isinstance(query.image, Entry) - offset
+            k = min(k, max(there, 1))
+        if asked.searches:
+            report = self._tools.search(
+                query,
+                k=max(k, 1),
+                measure=asked.measure,
+                space=asked.space,
+                library=asked.library,
+                where=where,
+                offset=offset,
+                sort=asked.sort,
+                refine=asked.refine,
             )
-            if report.hits
-            else said(language, "nothing")
+        else:
+            report = self._tools.browse(library=asked.library, where=where, sort=asked.sort, k=max(k, 1), offset=offset)
+        found = report.hits[:k]
+        close = judged(replace(report, hits=found), asked.match).hits
+        more = len(close) == k and asked.page(offset + k) > 0 and offset + k < report.matching
+        if asked.searches and asked.sort != "best":
+            more = False
+        notes = self._notes(language, asked, report, found, close) if not offset else []
+        return {
+            "hits": self._drawn(language, report.library, close),
+            "more": more,
+            "status": self._counted(language, asked, report),
+            "notes": notes,
+            "picture": self._chip(language, asked, query.image),
+            "title": self._title(language, asked, query.image),
+            "where": where,
+            "library": report.library,
+            "measure": report.measure,
+        }
+
+    def describe(self, language: Language, request: Request) -> Answer:
+        """The libraries, and what one may filter and try in the one of the state; without it `facets` and `tries` are empty."""
+        libraries = [[info.name, info.images] for info in self._tools.runtime.libraries() if not info.damaged]
+        asked = self._asked(request)
+        try:
+            with self._tools.runtime.view(asked.library) as view:
+                words, ids = to_try(view)
+                pictures = [self._tools.entry(id_, asked.library) for id_ in ids]
+                found = {name: [list(one) for one in choices] for name, choices in facets(self._tools, view).items()}
+        except ImgretError:  # what `find` says of it is enough
+            return {"libraries": libraries, "facets": {}, "words": [], "pictures": []}
+        shown = [
+            {"id": one.id, "name": shown_name(one.label, one.path), "src": self._thumbnail(asked.library, one)}
+            for one in pictures
         ]
+        return {"libraries": libraries, "facets": found, "words": words, "pictures": shown}
+
+    def panel(self, language: Language, request: Request) -> Answer:
+        """What the panel shows of a picture."""
+        return detail(self._tools, language, *_named(request))
+
+    def original(self, language: Language, request: Request) -> Answer:
+        """A picture in its own size, without its metadata."""
+        library, id_ = _named(request)
+        try:
+            return {"picture": data_url(self._tools.jpeg_of(self._tools.entry(id_, library)))}
+        except ImageError as error:
+            return {"error": said(language, "gone", reason=error)}
+
+    def explain(self, language: Language, request: Request) -> Answer:
+        """Why a picture matches: the classes at once, with `regions` the maps too."""
+        asked = self._asked(request)
+        return {
+            "html": why_match(
+                self._tools,
+                language,
+                asked.query(self._tools),
+                str(request.get("id") or ""),
+                library=asked.library,
+                space=asked.space,
+                measure=asked.measure,
+                regions=bool(request.get("regions")),
+            )
+        }
+
+    def give_label(self, language: Language, request: Request) -> Answer:
+        """Label a picture by hand; an empty label goes back to its folder's name."""
+        library, id_ = _named(request)
+        entry = self._tools.label(id_, str(request.get("label") or ""), library=library)
+        told = said(language, "labelled" if entry.label else "unlabelled", label=entry.label)
+        return {"label": entry.label, "name": shown_name(entry.label, entry.path), "told": told}
+
+    def write(self, language: Language, request: Request) -> Answer:
+        """The results that the page shows, `count` of them, as a file."""
+        asked, kind = self._asked(request), str(request.get("kind"))
+        count = max(1, _offset({"offset": request.get("count")}))
+        report = self._report(asked, count)
+        contents = {
+            "csv": lambda: to_csv(report),
+            "json": lambda: orjson.dumps(report.to_dict(), option=orjson.OPT_INDENT_2).decode(),
+            "html": lambda: to_html(report, self._tools.runtime),
+        }
+        if kind not in contents:
+            raise BadInput(f"There is no kind {kind[:20]!r} of file; one of {', '.join(contents)} is expected.")
+        return {"name": f"results.{kind}", "content": contents[kind]()}
+
+    def receive(self, language: Language, request: Request) -> Answer:
+        """The id of a picture that the page has uploaded; a file too large to be kept is kept smaller."""
+        path = received({"path": request.get("path")})
+        try:
+            if path.stat().st_size <= MOST_BYTES:
+                return {"id": self._tools.upload(path.read_bytes())}
+            image = self._tools.runtime.open_query(self._tools.taken_in(path), _LARGEST)
+            return {"id": self._tools.upload(thumbnail(image, _LARGEST))}
+        except ImageError as error:
+            raise BadInput(said(language, "no_picture", reason=error)) from error
+        finally:
+            path.unlink(missing_ok=True)
+
+    def _asked(self, request: Request) -> Asked:
+        state = request.get("state")
+        return Asked.of_link(state if isinstance(state, dict) else {}, self._library)
+
+    def _report(self, asked: Asked, count: int) -> SearchReport:
+        """The first `count` results of a state as one report, read page by page."""
+        hits: list[Hit] = []
+        while True:
+            k = min(asked.page(len(hits)), count - len(hits))
+            options: dict[str, Any] = {
+                "library": asked.library,
+                "where": split_where(asked.where),
+                "sort": asked.sort,
+                "k": max(k, 1),
+                "offset": len(hits),
+            }
+            if asked.searches:
+                report = self._tools.search(
+                    asked.query(self._tools), measure=asked.measure, space=asked.space, refine=asked.refine, **options
+                )
+            else:
+                report = self._tools.browse(**options)
+            hits += [replace(hit, rank=len(hits) + number) for number, hit in enumerate(report.hits[:k], 1)]
+            if len(report.hits) < k or k < 1 or len(hits) >= count or (asked.searches and asked.sort != "best"):
+                return replace(report, hits=hits)
+
+    def _drawn(self, language: Language, library: str, hits: list[Hit]) -> list[Answer]:
+        with self._tools.runtime.view(library) as view:
+            found = {entry.id: entry for entry in view.entries(list(view.find_all([hit.id for hit in hits]).values()))}
+        drawn: list[Answer] = []
+        for hit in hits:
+            entry = found.get(hit.id)
+            one: Answer = {
+                "id": hit.id,
+                "label": hit.label,
+                "name": shown_name(hit.label, hit.path),
+                "src": self._thumbnail(library, entry) if entry else _GONE,
+            }
+            if hit.match:
+                one["match"] = hit.match
+                one["value"] = said(language, "value", value=hit.value)
+                one["closeness"] = f"{100 * (hit.closeness or 0):.0f}"
+                one["copies"] = hit.copies
+            drawn.append(one)
+        return drawn
+
+    def _thumbnail(self, library: str, entry: Entry) -> str:
+        try:
+            self._tools.runtime.thumbnail(entry)
+        except ImageError:  # gone since: an empty place, so that the others keep theirs
+            return _GONE
+        return address(library, entry.id)
+
+    def _chip(self, language: Language, asked: Asked, image: Path | Image.Image | Entry | None) -> Answer | None:
+        """The query's picture, small, and what it is called."""
+        if image is None:
+            return None
+        try:
+            src = data_url(thumbnail(self._tools.runtime.open_query(image, _CHIP), _CHIP))
+        except ImgretError:
+            src = self._thumbnail(asked.library, image) if isinstance(image, Entry) else _GONE
+        return {"src": src, "name": self._called(language, asked, image)}
+
+    @staticmethod
+    def _called(language: Language, asked: Asked, image: Path | Image.Image | Entry) -> str:
+        if isinstance(image, Entry):
+            return shown_name(image.label, image.path)
+        return said(language, "an_upload") if isinstance(image, Path) else asked.image
+
+    def _title(self, language: Language, asked: Asked, image: Path | Image.Image | Entry | None) -> str:
+        """What the history calls a search; "" for a look through the library."""
+        like = "" if image is None else said(language, "like_image", name=self._called(language, asked, image))
+        return " + ".join(filter(None, [asked.text.strip(), like, asked.also.strip().replace("\n", ", ")]))
+
+    @staticmethod
+    def _counted(language: Language, asked: Asked, report: SearchReport) -> str:
+        if not asked.searches:
+            return said(language, "counted", count=report.matching)
+        better = said(language, "higher" if report.measure in ("cosine", "pearson") else "lower")
+        return said(
+            language,
+            "found",
+            count=report.matching,
+            measure=report.measure,
+            better=better,
+            seconds=report.seconds * 1000,
+        )
+
+    def _notes(
+        self, language: Language, asked: Asked, report: SearchReport, found: list[Hit], close: list[Hit]
+    ) -> list[str]:
+        """What a visitor should know before he looks at the hits."""
+        notes = []
+        if not found:
+            notes.append(said(language, "nothing"))
+        elif all(hit.match == "weak" for hit in found):
+            notes.append(said(language, "nothing_fits"))
+        if (cut := len(found) - len(close)) and not asked.k:
+            notes.append(said(language, "weaker_left_out", match=said(language, asked.match)))
+        elif cut:
+            notes.append(said(language, "left_out", count=cut))
         if report.refined:
-            parts.append(said(language, "refined"))
+            notes.append(said(language, "refined"))
         translation = translate(str(report.query.get("text") or ""))
         if translation is not None and translation.unknown:
-            parts.append(said(language, "unknown_words", words=", ".join(translation.unknown)))
-        if found and all(hit.match == "weak" for hit in found):
-            parts.append(said(language, "nothing_fits"))
-        if cut := len(found) - len(report.hits):
-            parts.append(said(language, "left_out", count=cut))
-        if report.notice:
-            parts.append(report.notice)
-        return f"<p>{escape(' '.join(parts))}</p>"
+            notes.append(said(language, "unknown_words", words=", ".join(translation.unknown)))
+        return [*notes, report.notice] if report.notice else notes
 
 
-def _caption(language: Language, hit: Hit) -> str:
-    facts = [hit.label or Path(hit.path).name, f"{hit.value:.3g}"]
-    if hit.match:
-        facts.append(said(language, hit.match))
-    if hit.copies:
-        facts.append(said(language, "copies", count=hit.copies))
-    return " · ".join(facts)
+def _named(request: Request) -> tuple[str, str]:
+    return str(request.get("library") or ""), str(request.get("id") or "")
 
 
-def _unchanged(count: int) -> list[object]:
-    return [gr.skip() for _ in range(count)]
+def _offset(request: Request) -> int:
+    offset = request.get("offset")
+    return min(max(offset, 0), 1_000_000) if isinstance(offset, int) else 0

@@ -10,7 +10,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "title": ("Image search", "Tìm kiếm ảnh"),
     "lead": (
         "Find pictures by a picture, by words, or both. Everything runs on this machine.",
-        "Tìm ảnh bằng ảnh, bằng lời, hoặc cả hai. Mọi thứ chạy ngay trên máy này.",
+        "Tìm ảnh bằng ảnh, bằng mô tả, hoặc cả hai. Mọi thứ chạy ngay trên máy này.",
     ),
     "search_tab": ("Search", "Tìm kiếm"),
     "index_tab": ("Index", "Lập chỉ mục"),
@@ -28,16 +28,61 @@ TEXTS: dict[str, tuple[str, str]] = {
     "chat_clear": ("New chat", "Cuộc trò chuyện mới"),
     "library": ("Library", "Thư viện"),
     "image": ("Picture to search with", "Ảnh dùng để tìm"),
-    "text": ("What the pictures should show", "Ảnh cần có nội dung gì"),
-    "text_hint": ("a cheetah, a cup of coffee, the night sky…", "báo săn, tách cà phê, bầu trời đêm…"),
+    "text": ("What to search for", "Mô tả ảnh cần tìm"),
+    "text_hint": ("Describe it, or paste or drop a picture", "Mô tả ảnh, hoặc dán hay thả một ảnh vào"),
+    "image_hint": ("Search with a picture: pick, paste or drop one", "Tìm bằng ảnh: chọn, dán hoặc thả một ảnh"),
+    "drop_here": ("Drop the picture to search with it", "Thả ảnh để tìm bằng ảnh đó"),
+    "first_of_many": ("The first of {count} files was taken.", "Đã lấy tệp đầu tiên trong {count} tệp."),
+    "no_picture": ("This file is no usable picture: {reason}.", "Tệp này không phải ảnh dùng được: {reason}."),
+    "unreachable": ("The app cannot be reached; try again.", "Không kết nối được với ứng dụng; hãy thử lại."),
+    "search": ("Search", "Tìm"),
+    "try": ("Try:", "Thử:"),
+    "filters": ("Filter", "Bộ lọc"),
+    "all": ("all", "tất cả"),
+    "more_options": ("Options", "Tùy chọn"),
+    "at_most": ("At most", "Nhiều nhất"),
+    "not_chip": ("not {text}", "không có {text}"),
+    "remove": ("Remove", "Bỏ"),
+    "history": ("History", "Lịch sử"),
+    "sort": ("Order", "Thứ tự"),
+    "best_first": ("Best first", "Giống nhất trước"),
+    "newest_first": ("Newest first", "Mới nhất trước"),
+    "oldest_first": ("Oldest first", "Cũ nhất trước"),
+    "name_first": ("By name", "Theo tên"),
+    "largest_first": ("Largest first", "Lớn nhất trước"),
+    "tile_size": ("Size of the pictures", "Kích thước ảnh"),
+    "copied": ("Copied", "Đã sao chép"),
+    "copied_upload": (
+        "Copied; your picture is kept for an hour after its last use",
+        "Đã sao chép; ảnh của bạn được giữ một giờ kể từ lần dùng cuối",
+    ),
+    "export": ("Export", "Xuất"),
+    "counted": ("{count} pictures", "{count} ảnh"),
+    "found": (
+        "{count} pictures · {measure}, {better} · {seconds:.0f} ms",
+        "{count} ảnh · {measure}, {better} · {seconds:.0f} ms",
+    ),
+    "value": ("{value:.3g}", "{value:.3g}"),
+    "size": ("{width} × {height} · {megabytes:.2f} MB", "{width} × {height} · {megabytes:.2f} MB"),
+    "previous": ("Previous picture", "Ảnh trước"),
+    "next": ("Next picture", "Ảnh sau"),
+    "close": ("Close", "Đóng"),
+    "favourite": ("☆ Favourite", "☆ Yêu thích"),
+    "favourite_not": ("★ Favourite", "★ Yêu thích"),
+    "original_size": ("Original size", "Kích thước gốc"),
+    "give_label": ("Label (empty: the folder's name)", "Nhãn (để trống: tên thư mục)"),
+    "fact_score": ("value", "giá trị"),
+    "why_asking": ("Asking the encoder…", "Đang hỏi bộ mã hóa…"),
+    "why_coming": ("The map of what speaks for it is being drawn…", "Đang vẽ bản đồ những chỗ ủng hộ việc khớp…"),
+    "not_like": ("Not like this", "Không giống ảnh này"),
+    "yes": ("yes", "có"),
+    "no": ("no", "không"),
+    "weaker_left_out": ("What is weaker than {match} is left out.", "Đã bỏ các ảnh khớp kém hơn mức {match}."),
     "not_text": ("…but not", "…nhưng không có"),
-    "image_hint": ("Drop a picture, or click to pick one", "Thả ảnh vào đây, hoặc bấm để chọn"),
-    "image_url": ("…or its address (URL)", "…hoặc địa chỉ (URL) của ảnh"),
     "no_library": (
         "There is no library yet; index a folder first.",
         "Chưa có thư viện nào; hãy lập chỉ mục một thư mục trước.",
     ),
-    "filters": ("Filters", "Bộ lọc"),
     "filter_label": ("Label", "Nhãn"),
     "filter_taken": ("Taken", "Thời gian chụp"),
     "filter_camera": ("Camera", "Máy ảnh"),
@@ -76,22 +121,12 @@ TEXTS: dict[str, tuple[str, str]] = {
         "image=ID:0.5, text=red:2, not_image=ID, not_text=snow; the number is the weight",
         "image=ID:0.5, text=màu đỏ:2, not_image=ID, not_text=tuyết; con số là trọng số",
     ),
-    "history": ("History", "Lịch sử"),
     "clear_history": ("Clear history", "Xóa lịch sử"),
     "favourites": ("Favourites", "Yêu thích"),
     "kept_here": ("Kept in this browser only.", "Chỉ lưu trong trình duyệt này."),
     "an_upload": ("an uploaded picture", "ảnh tải lên"),
     "like_image": ("like {name}", "giống {name}"),
-    "full_screen": ("Full screen", "Toàn màn hình"),
-    "close": ("✕ Close", "✕ Đóng"),
     "compare_this": ("Compare measures", "So sánh độ đo"),
-    "favourite": ("☆ Favourite", "☆ Yêu thích"),
-    "give_label": ("Label", "Nhãn"),
-    "give_label_hint": (
-        "Pick one or write a new one. It is kept in the library; the file is not touched.",
-        "Chọn hoặc gõ nhãn mới. Nhãn được lưu trong thư viện, tệp ảnh không bị đụng đến.",
-    ),
-    "label_of_folder": ("(the folder's name)", "(tên thư mục)"),
     "save_label": ("Save label", "Lưu nhãn"),
     "suggested": ("Suggested", "Gợi ý"),
     "labelled": ("Saved: {label}", "Đã lưu: {label}"),
@@ -112,32 +147,16 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "map_other": ("other", "khác"),
     "map_none": ("no label", "không nhãn"),
-    "more_options": ("More options", "Thêm tùy chọn"),
-    "search": ("Search", "Tìm"),
     "more_like_this": ("More like this", "Thêm ảnh giống thế này"),
-    "next_page": ("Next page", "Trang sau"),
-    "previous_page": ("Previous page", "Trang trước"),
     "copy_link": ("Copy link", "Sao chép liên kết"),
     "download": ("Download results", "Tải kết quả"),
-    "empty": (
-        "Drop a picture or write a few words, then press Search. Select a result to see more of it.",
-        "Thả một ảnh hoặc gõ vài từ rồi bấm Tìm. Chọn một kết quả để xem chi tiết.",
-    ),
     "broken": (
         "Something went wrong on our side; the log of the app has the details.",
         "Có lỗi từ phía ứng dụng; chi tiết nằm trong nhật ký của ứng dụng.",
     ),
-    "forgotten": (
-        "This page was left alone for long and the app has forgotten its search; search again.",
-        "Trang này để lâu nên ứng dụng đã quên lượt tìm; hãy tìm lại.",
-    ),
     "gone": (
         "This picture cannot be opened any more ({reason}); index its folder again.",
         "Không mở được ảnh này nữa ({reason}); hãy lập chỉ mục lại thư mục của nó.",
-    ),
-    "found": (
-        "{count} of {searched} pictures · {measure}, {better} · {seconds:.0f} ms",
-        "{count} trên {searched} ảnh · {measure}, {better} · {seconds:.0f} ms",
     ),
     "higher": ("higher is better", "cao hơn là tốt hơn"),
     "lower": ("lower is better", "thấp hơn là tốt hơn"),
@@ -201,8 +220,8 @@ TEXTS: dict[str, tuple[str, str]] = {
     "compare_folder_hint": ("/path/to/test, one sub-folder a label", "/đường/dẫn/tới/test, mỗi thư mục con một nhãn"),
     "compare_hit": ("Hit to explain", "Kết quả cần giải thích"),
     "why_explained": (
-        "{measure} on {space}: {value}. Method: {method}. Orange speaks for the match, blue against it.",
-        "{measure} trên {space}: {value}. Phương pháp: {method}. Màu cam ủng hộ việc khớp, màu xanh thì ngược lại.",
+        "{measure} on {space}: {value:.4g}. Method: {method}. Orange speaks for the match, blue against it.",
+        "{measure} trên {space}: {value:.4g}. Phương pháp: {method}. Màu cam ủng hộ việc khớp, màu xanh thì ngược lại.",
     ),
     "why_occlusion": (
         "occlusion, how far the score falls when one of {cells} x {cells} cells is covered with the mean colour",
@@ -221,7 +240,6 @@ TEXTS: dict[str, tuple[str, str]] = {
     "language": ("Language", "Ngôn ngữ"),
     "fact_id": ("id", "id"),
     "fact_label": ("label", "nhãn"),
-    "fact_score": ("value", "giá trị"),
     "fact_size": ("size", "kích thước"),
     "fact_taken": ("taken", "chụp lúc"),
     "fact_camera": ("camera", "máy ảnh"),
@@ -292,7 +310,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "collect_near": ("Near-duplicate bits (-1: off)", "Số bit gần trùng (-1: tắt)"),
     "collect_train": ("Train pictures a class", "Số ảnh train mỗi lớp"),
     "collect_test": ("Test pictures a class", "Số ảnh test mỗi lớp"),
-    "collect_seed": ("Seed of the split", "Hạt giống khi chia"),
+    "collect_seed": ("Seed of the split", "Seed khi chia"),
     "collect_text": ("Everything as text (spec file)", "Toàn bộ dưới dạng văn bản (tệp thiết lập)"),
     "collect_spec": ("Spec, YAML or JSON", "Thiết lập, YAML hoặc JSON"),
     "collect_spec_info": (
@@ -384,8 +402,18 @@ TEXTS: dict[str, tuple[str, str]] = {
 
 
 def said(language: Language, key: str, **values: object) -> str:
-    """The text `key` in `language`, with `values` filled in."""
-    return TEXTS[key][0 if language == "en" else 1].format(**values)
+    """The text `key` in `language`, with `values` filled in; Vietnamese has decimal commas."""
+    if language == "en":
+        return TEXTS[key][0].format(**values)
+    commas = {name: _WithComma(value) if isinstance(value, float) else value for name, value in values.items()}
+    return TEXTS[key][1].format(**commas)
+
+
+class _WithComma(float):
+    """A number that is written with a decimal comma."""
+
+    def __format__(self, spec: str) -> str:
+        return super().__format__(spec).replace(".", ",")
 
 
 def language_of(asked: str | None, accepted: str | None) -> Language:
