@@ -70,9 +70,9 @@ class Asked:
 
     def page(self, offset: int) -> int:
         """How many pictures come at once, `offset` of them being there: 0 when there are enough."""
-        most = self.k - offset if self.k else PAGE
         # Hits in another order than by likeness come at once: a second page would begin the order anew.
-        return max(0, min(most, MAX_K if self.searches and self.sort != "best" else PAGE))
+        most = MAX_K if self.searches and self.sort != "best" else PAGE
+        return max(0, min(self.k - offset, most) if self.k else most)
 
     @classmethod
     def of_link(cls, parameters: Mapping[str, object], library: str) -> Asked:

@@ -13,7 +13,7 @@ const say = (key, values = {}) =>
   (SETTINGS.words[keep.spoken()][key] || key).replace(/\{(\w+)[^}]*\}/g, (_, name) => values[name] ?? "");
 
 let state = read(), answer = null, hits = [], turn = 0, described = null, at = -1, turning = false, sent = false, followed = null;
-const grid = one("#hits .grid-container"), dialog = one("#detail");
+const board = element.closest("#board"), grid = one("#hits .grid-container"), dialog = one("#detail");
 
 // The state
 
@@ -54,7 +54,7 @@ async function ask(offset = 0) {
   const mine = (turn += offset ? 0 : 1);
   turning = true;
   if (!offset) {
-    element.classList.add("asking");
+    board.classList.add("asking");
     if (described?.of !== state.library + keep.spoken()) describe();
   }
   let found = await call("find", { state, offset });
@@ -66,8 +66,8 @@ async function ask(offset = 0) {
   }
   if (mine !== turn) return;
   turning = false;
-  element.classList.remove("asking");
-  element.classList.toggle("refused", Boolean(found.error));
+  board.classList.remove("asking");
+  board.classList.toggle("refused", Boolean(found.error));
   if (found.error) return tell(found.error);
   if (offset) {
     hits.push(...found.hits);
@@ -292,7 +292,7 @@ async function why() {
 async function receive(files) {
   const file = [...files].find((one) => one.type.startsWith("image/") || /\.\w+$/.test(one.name));
   if (!file) return;
-  element.classList.add("asking");
+  board.classList.add("asking");
   let found;
   try {
     const { path } = await upload(file);
@@ -300,9 +300,9 @@ async function receive(files) {
   } catch {
     found = { error: say("unreachable") };
   }
-  element.classList.remove("asking");
+  board.classList.remove("asking");
   if (found.error) {
-    element.classList.add("refused");
+    board.classList.add("refused");
     return tell(found.error);
   }
   await go({ image: found.id });
