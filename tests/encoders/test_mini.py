@@ -17,7 +17,7 @@ from imgret_tools.encoders import has_newer_recipe, make_encoder
 from imgret_tools.encoders.class_meanings import class_names, class_vectors, compute
 from imgret_tools.encoders.glossary.vietnamese import in_english, translate
 from imgret_tools.encoders.lite import LITE0, LITE2, Lite, Network, weights_file
-from imgret_tools.encoders.mini import RECIPES, Mini, Recipe, network, projection
+from imgret_tools.encoders.mini import DEFAULT, RECIPES, Mini, Recipe, network, projection
 from imgret_tools.encoders.minilm import MiniLM, model_folder
 from imgret_tools.encoders.torchvision_guard import guard_torchvision
 from imgret_tools.errors import BadInput
@@ -187,10 +187,10 @@ class TestRecipes:
     ROW_OF_CAT = (-0.11908, 0.01466, 0.03882, -0.08956, -0.00776, 0.01219, 0.01186, -0.02234)
 
     def test_a_fingerprint_picks_the_recipe_it_belongs_to(self) -> None:
-        old, new = make_encoder("mini", fingerprint=self.FIRST), make_encoder("mini:3")
+        old, new = make_encoder("mini", fingerprint=self.FIRST), make_encoder("mini:5")
         assert (old.name, old.fingerprint, old.side) == ("mini", self.FIRST, 224)
-        assert (new.name, new.side, new.fingerprint) == ("mini:3", 260, RECIPES[-1].fingerprint())
-        assert make_encoder("mini").fingerprint == self.FIRST  # the default: libraries of 0.1.0 need nothing
+        assert (new.name, new.side, new.fingerprint) == ("mini:5", 260, RECIPES[-1].fingerprint())
+        assert make_encoder("mini").fingerprint == DEFAULT.fingerprint()
         assert make_encoder("mini", fingerprint=new.fingerprint).fingerprint == new.fingerprint
         assert len({recipe.fingerprint() for recipe in RECIPES}) == len(RECIPES)
 
@@ -202,9 +202,10 @@ class TestRecipes:
         assert (named.name, named.fingerprint) == ("mini:2", self.FIRST)
 
     def test_a_newer_recipe_is_offered_to_old_libraries_only(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert not has_newer_recipe("mini", self.FIRST)
-        assert not has_newer_recipe("mini", RECIPES[-1].fingerprint())  # it stays with the recipe it chose
+        assert has_newer_recipe("mini", self.FIRST)
+        assert not has_newer_recipe("mini", DEFAULT.fingerprint())
         monkeypatch.setattr("imgret_tools.encoders.mini.DEFAULT", RECIPES[-1])
+        assert has_newer_recipe("mini", DEFAULT.fingerprint())
         assert has_newer_recipe("mini", self.FIRST)
         assert not has_newer_recipe("mini", RECIPES[-1].fingerprint())
         assert not has_newer_recipe("mini", "0" * 16)  # other weights: another matter, which the library reports
