@@ -171,11 +171,82 @@ class IndexReport(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class ReencodeReport(Record):
+    """What encoding a library anew did. `failed` are pictures that left, with reasons: their labels by hand are remembered.
+
+    `from_thumbnails` counts those whose file is not there or broken: their rows are of their small pictures.
+    """
+
+    library: str
+    before: str
+    encoder: str
+    images: int
+    failed: list[Failure]
+    from_thumbnails: int
+    seconds: float
+    images_per_second: float
+    cancelled: bool = False
+    notice: str = ""
+
+    def __str__(self) -> str:
+        if self.cancelled:
+            return f"Cancelled: library {quoted(self.library)} is as it was, with encoder {self.before}."
+        lines = [
+            f"Library {quoted(self.library)}: {self.images} images have rows of encoder {self.encoder}; "
+            f"{self.seconds:.1f} s, {self.images_per_second:.1f} images/s."
+        ]
+        if self.from_thumbnails:
+            lines.append(
+                f"{self.from_thumbnails} of them were read from thumbnails: their files are not there or broken."
+            )
+        if self.notice:
+            lines.append(self.notice)
+        lines += [f"failed {failure}" for failure in self.failed[:5]]
+        if len(self.failed) > 5:
+            lines.append(f"... and {len(self.failed) - 5} more failures")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderInfo(Record):
+    """An encoder worth knowing: `figures` are its authors', by name; `here` says that nothing has to be downloaded."""
+
+    name: str
+    encoder: str
+    purpose: str
+    megabytes: int
+    licence: str
+    here: bool
+    figures: dict[str, float] = field(default_factory=dict)
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderList(Record):
+    """The encoders worth knowing."""
+
+    encoders: list[EncoderInfo]
+
+    def __str__(self) -> str:
+        lines = []
+        for one in self.encoders:
+            size = "here" if one.here else f"{one.megabytes} MB to download"
+            lines.append(f"{one.name:<13}{one.purpose} ({size}; {one.licence})")
+            figures = ", ".join(f"{name} {value:.3f}" for name, value in one.figures.items())
+            lines.append(f"{'':<13}{one.encoder}" + (f": {figures} by {one.source}" if figures else ""))
+        lines.append(
+            "The figures are their authors', not run here; any other model: openclip:MODEL/PRETRAINED or a checkpoint."
+        )
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
 class Hit(Record):
     """One retrieved picture. `value` is the measure's own value, `score` the same with higher always better.
 
-    `closeness` in [0, 1] is the share of chance pairs of the library that score lower, `match` what that means in a word;
-    None where nothing was measured.
+    `closeness` in [0, 1] says how well it fits against what chance brings in this library (0: no better; from 0.5 a fair
+    match, from 0.75 a strong one), `match` the same in a word; None where nothing was asked. `copies` other pictures of
+    the library have the very same content and are not hits of their own.
     """
 
     rank: int
@@ -187,10 +258,11 @@ class Hit(Record):
     metadata: dict[str, Scalar] = field(default_factory=dict)
     closeness: float | None = None
     match: Match | None = None
+    copies: int = 0
 
     @property
     def name(self) -> str:
-        """The file inside its indexed folder; without the sub-folder that its label repeats."""
+        """The file inside its indexed folder, without the sub-folder that its label repeats; all of it without a folder."""
         folder = str(self.metadata.get("folder") or "").rstrip("/\\")
         inside = self.path.startswith(folder) and self.path[len(folder) : len(folder) + 1] in ("/", "\\")
         name = self.path[len(folder) + 1 :] if folder and inside else self.path
@@ -201,7 +273,9 @@ class Hit(Record):
         match = f" {self.match} {self.value:.2g}" if self.match else ""
         taken = f" {str(self.metadata['taken'])[:10]}" if self.metadata.get("taken") else ""
         away = " (away: its file is not there)" if self.metadata.get("away") else ""
-        return f"{self.rank}. {self.id}{label}{match} {quoted(self.name, 60)}{taken}{away}"
+        name = quoted(self.name, 60 if self.metadata.get("folder") else LONG_PATH)
+        copies = f" (+{self.copies} identical)" if self.copies else ""
+        return f"{self.rank}. {self.id}{label}{match} {name}{taken}{copies}{away}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +286,7 @@ class SearchReport(Record):
     in order by, and its `value` is the measure's own, which may then rise and fall.
 
     `query` is what was asked. Without text and picture it is a look through the library in the order of `sort`: its hits
-    have no match, and value and score say nothing.
+    have no match, and value and score say nothing. `verdict` says in words when nothing fits, and is empty otherwise.
     """
 
     library: str
@@ -229,11 +303,12 @@ class SearchReport(Record):
     matching: int = 0
     sort: Sort = "best"
     refined: bool = False
+    verdict: str = ""
 
     def __str__(self) -> str:
         wanted = ", ".join(
             f"{name} {quoted(str(value))}"
-            for name in ("text", "image", "not_text")
+            for name in ("text", "image", "not_text", "also")
             if (value := self.query.get(name)) is not None
         )
         better = "higher" if self.measure in ("cosine", "pearson") else "lower"
@@ -255,8 +330,8 @@ class SearchReport(Record):
             lines.append(
                 "cameras: " + "; ".join(f"{quoted(name, 30)} {' '.join(ranks)}" for name, ranks in cameras.items())
             )
-        if self.hits and all(hit.match == "weak" for hit in self.hits):
-            lines.append("Nothing here fits: every match is weak, as good as chance.")
+        if self.verdict:
+            lines.append(self.verdict)
         if self.notice:
             lines.append(self.notice)
         return "\n".join(lines)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -29,9 +30,24 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 
-# Converted once for all tests and the processes they start, not for each of their data folders.
-CONVERTED = Path(tempfile.mkdtemp(prefix="imgret-converted-"))
-atexit.register(shutil.rmtree, CONVERTED, ignore_errors=True)
+READ_ONLY = {
+    f"/{tool}"
+    for tool in (
+        "search_similar_image",
+        "compare_metrics",
+        "list_libraries",
+        "describe_library",
+        "show_image",
+        "find_duplicates",
+    )
+}
+"""The endpoints of a shared app: all that change nothing."""
+
+# Converted once for all tests, their parallel workers and the processes they start, not for each of their data folders.
+if "IMGRET_TESTS_CONVERTED" not in os.environ:
+    os.environ["IMGRET_TESTS_CONVERTED"] = tempfile.mkdtemp(prefix="imgret-converted-")
+    atexit.register(shutil.rmtree, os.environ["IMGRET_TESTS_CONVERTED"], ignore_errors=True)
+CONVERTED = Path(os.environ["IMGRET_TESTS_CONVERTED"])
 os.environ["IMGRET_CACHE_DIR"] = str(CONVERTED)
 settings._default_cache_dir = lambda data_dir: CONVERTED
 
@@ -49,6 +65,16 @@ PHOTOS = {
     "rocket": ["skimage/data/rocket.jpg"],
     "tower": ["gradio/media_assets/images/tower.jpg"],
 }
+
+
+def other_python(name: str) -> Path:
+    """The Python of an environment that `.ci/environments` makes, on top of this one's packages."""
+    python = ROOT / ".ci" / name / "bin" / "python"
+    if not python.exists():
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"there is no {python}; run .ci/environments")
+        pytest.skip("needs environments with other versions of packages; .ci/environments makes them")
+    return python
 
 
 def photo(name: str) -> Path:
@@ -174,7 +200,7 @@ def serving(command: list[str], folder: Path, **environment: str) -> Iterator[st
         ) as server,
     ):
         try:
-            wait_until_listening(port, server, folder / "log", seconds=60)
+            wait_until_listening(port, server, folder / "log", seconds=180)
             yield f"http://127.0.0.1:{port}"
         finally:
             server.terminate()
@@ -199,6 +225,9 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     (folder / "photos" / "broken.jpg").write_text("<b>not a picture</b>")
     environment = {"IMGRET_DATA_DIR": str(folder / "data"), "IMGRET_ENCODER": "mini", "IMGRET_ROOTS": str(folder)}
     with serving([sys.executable, str(ROOT / "gradio_app.py")], folder, **environment) as address:
+        httpx.post(
+            f"{address}/gradio_api/run/list_libraries", json={"data": []}, timeout=120
+        )  # waits for the demo library
         yield address
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -197,7 +198,7 @@ def test_paths_alone_can_be_opened_and_read_back(accented: Path) -> None:
 
 def test_the_text_names_files_as_the_next_image(accented: Path) -> None:
     text = raw(accented, "search", "--text", "a lion").stdout.decode()
-    named = [json.loads(line.partition(" file ")[2]) for line in text.splitlines()[1:3]]
+    named = [json.loads(re.findall(r'"[^"]*"', line)[-1]) for line in text.splitlines()[1:3]]
     assert len(set(named)) == 2
     for path in named:
         assert raw(accented, "search", "--image", path).returncode == 0
@@ -217,7 +218,7 @@ def test_one_bad_path_of_many_costs_only_itself(accented: Path) -> None:
 def test_csv_goes_to_a_file_for_excel_or_plain_to_stdout(accented: Path) -> None:
     plain = raw(accented, "search", "--text", "a lion", "--csv", "-").stdout
     assert plain.startswith(b"rank,id,")
-    assert raw(accented, "search", "--text", "a lion", "--csv", "o.csv").stdout.startswith(b"2 of 2 images")
+    assert raw(accented, "search", "--text", "a lion", "--csv", "o.csv").stdout.startswith(b"2 of 2 matching pictures")
     assert (accented / "o.csv").read_bytes() == b"\xef\xbb\xbf" + plain
     assert raw(accented, "search", "--text", "a lion", "--html", "-").stdout.startswith(b"<!doctype html>")
 

@@ -42,8 +42,8 @@ from imgret_tools.pictures.thumbnails import ThumbnailCache
 from imgret_tools.records import Entry, Failure, IndexReport, Progress, quoted
 
 BATCH = 32
-_DECODERS = max(2, min(8, os.cpu_count() or 2))
-_LOOK_AHEAD = 2 * BATCH
+DECODERS = max(2, min(8, os.cpu_count() or 2))
+LOOK_AHEAD = 2 * BATCH
 _WALK_BLOCK = 1000
 _IN_MEMORY = 64 << 20
 """Files up to this many bytes are read once, for hash and decoder together; larger ones twice."""
@@ -269,7 +269,7 @@ class _Run:
                 progress(Progress("index", done, total, round(done / max(now - begun, 1e-9), 1), left, current))
 
         changed = survey.count("changed")
-        with ThreadPoolExecutor(_DECODERS) as self._decoders, ThreadPoolExecutor(1) as self._feeder:
+        with ThreadPoolExecutor(DECODERS) as self._decoders, ThreadPoolExecutor(1) as self._feeder:
             if not self._dry_run and (reason := self._writer.open_index("indexing")):
                 self.notices.append(f"{reason} What is new waits for it; exact search has all.")
             if changed:
@@ -286,7 +286,7 @@ class _Run:
                         elif state == "new":
                             self._reading.append(_Waiting(file, self._decoders.submit(self._read, file)))
                         settled += 1
-                        self._take_read(_LOOK_AHEAD, stop)
+                        self._take_read(LOOK_AHEAD, stop)
                         show(Path(file.path).name)
                 if changed:
                     self._take_read(0, stop)
@@ -437,7 +437,7 @@ class _Run:
             opened = self._decoders.submit(self._decode, file, sha256, Path(file.path))
             self._decoding[sha256] = waiting = _Waiting(file, opened, [target])
             self._reading.append(waiting)
-        if len(self._moves) + len(self._copies) >= _LOOK_AHEAD:
+        if len(self._moves) + len(self._copies) >= LOOK_AHEAD:
             self._store([])
 
     def _has_left(self, entry: Entry) -> bool:

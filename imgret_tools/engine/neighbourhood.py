@@ -86,7 +86,7 @@ def is_refinable(query: Query, measure: Measure) -> bool:
 
     Words have no neighbourhood among pictures (measured: docs/results.md), and who asks for l1 or pearson wants its order.
     """
-    return query.image is not None and not query.text and not query.not_text and measure in _MEASURES
+    return len(query.parts) == 1 and query.image is not None and measure in _MEASURES
 
 
 def _before(view: View) -> tuple[Refined | None, Numbers | None]:

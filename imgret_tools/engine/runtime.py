@@ -11,7 +11,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
@@ -20,16 +21,27 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from imgret_tools.encoders import choose, make_encoder
+from imgret_tools.encoders import choose, has_newer_recipe, make_encoder, spec_of
 from imgret_tools.encoders.glossary.vietnamese import translate
 from imgret_tools.encoders.protocol import Encoder
 from imgret_tools.encoders.unread import Unread, unread
+from imgret_tools.engine.compose import MOST_PARTS, compose
 from imgret_tools.engine.indexing import index_folder
+from imgret_tools.engine.match import Matcher, Part, match_of
 from imgret_tools.engine.neighbourhood import is_refinable, keep_refined, refined_order
 from imgret_tools.engine.query import Query
+from imgret_tools.engine.reencoding import reencode
 from imgret_tools.engine.search import nearest_rows, ranked
 from imgret_tools.engine.turns import one_at_a_time
-from imgret_tools.errors import BadInput, ImageError, ImgretError, IndexUnavailable, NotFound
+from imgret_tools.errors import (
+    BadInput,
+    EncoderError,
+    ImageError,
+    ImgretError,
+    IndexUnavailable,
+    LibraryLocked,
+    NotFound,
+)
 from imgret_tools.library import doctor
 from imgret_tools.library.catalogue import Card
 from imgret_tools.library.chroma import HnswSpace
@@ -49,6 +61,7 @@ from imgret_tools.records import (
     Measure,
     Order,
     Progress,
+    ReencodeReport,
     Refine,
     Scalar,
     SearchKind,
@@ -64,6 +77,9 @@ TEXT_WEIGHT = 2.0
 _ROW_IS_NOT_ITS_PICTURE = 0.98
 """Cosine below which a stored row and the one made of the file now are of two pictures: decoders of two versions differ less."""
 
+_ARRIVAL = 120.0
+"""Seconds that a call waits for a library that is being made (`Runtime.arriving`)."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -74,8 +90,10 @@ class Runtime:
         self.settings = settings
         self._libraries: dict[str, Library] = {}
         self._encoders: dict[tuple[str, str], Encoder] = {}
+        self._matchers: dict[tuple[str, str], Matcher] = {}
         self._loading: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
+        self._arriving: dict[str, threading.Event] = {}
         self.thumbnails = ThumbnailCache(settings.data_dir / "thumbnails")
 
     @classmethod
@@ -97,6 +115,7 @@ class Runtime:
             libraries = list(self._libraries.values())
             self._libraries.clear()
             self._encoders.clear()
+            self._matchers.clear()
         for library in libraries:
             library.close()
 
@@ -108,8 +127,13 @@ class Runtime:
 
     def libraries(self) -> list[LibraryInfo]:
         """All libraries of the data folder, by name; one that cannot be opened says why and hides none of the others."""
-        homes = sorted(home for home in self._homes.glob("*") if not home.name.startswith(".") and Library.exists(home))
+        homes = sorted(home for home in self._homes.glob("*") if not home.name.startswith(".") and self._there(home))
         return sorted((self._info(home) for home in homes), key=lambda info: info.name)
+
+    def _there(self, home: Path) -> bool:
+        """Whether there is a library at `home` for this process."""
+        only = self.settings.only
+        return (only is None or home.name in map(folder_name, only)) and Library.exists(home)
 
     def _info(self, home: Path) -> LibraryInfo:
         try:
@@ -125,9 +149,10 @@ class Runtime:
             NotFound: there is none; the message names those there are.
         """
         home = self._homes / folder_name(name)
-        if name == "default" and not Library.exists(home):
+        if name == "default" and not self._there(home):
             home = self._homes / folder_name(self.settings.library)
-        if not Library.exists(home):
+        self.await_arrivals(home.name)
+        if not self._there(home):
             infos = self.libraries()
             if name == "default" and len(infos) == 1 and not infos[0].damaged:
                 return self.library(infos[0].name)
@@ -144,6 +169,29 @@ class Runtime:
         """
         with self.library(library).view() as view:
             yield view
+
+    @contextmanager
+    def arriving(self, library: str) -> Iterator[None]:
+        """While a library that is not there yet is made inside, whoever asks for it by `library` or `view` waits for the end."""
+        home = self._homes / folder_name(library)
+        arrival = threading.Event()
+        if not Library.exists(home):
+            self._arriving[home.name] = arrival
+        try:
+            yield
+        finally:
+            self._arriving.pop(home.name, None)
+            arrival.set()
+
+    def await_arrivals(self, home: str | None = None) -> None:
+        """Wait for the libraries that are being made inside `arriving`, or for the one of that folder; else return at once."""
+        for name, arrival in list(self._arriving.items()):
+            if home in (None, name):
+                arrival.wait(_ARRIVAL)
+
+    def is_arriving(self, library: str) -> bool:
+        """Whether a library is being made now that others wait for."""
+        return folder_name(library) in self._arriving
 
     def entry(self, id_: str, library: str = "default") -> Entry:
         """An indexed picture as it is known now; callers with a View ask that.
@@ -180,7 +228,8 @@ class Runtime:
         Args:
             folder: where the pictures are.
             library: its name.
-            encoder: for a new library (default: the settings'); an existing one keeps its own, another is refused.
+            encoder: for a new library, by name or nickname (default: the settings'); an existing one keeps its own, another is
+                refused.
             pixel_size: side of the pixel rows in pixels, 8 to 1024.
             exclude: see `indexing.index_folder`.
             dry_run: tell what would be done, change nothing.
@@ -189,6 +238,7 @@ class Runtime:
         """
         if pixel_size is not None and not 8 <= pixel_size <= 1024:
             raise BadInput(f"Pixel size {pixel_size} cannot be used; give 8 to 1024.")
+        encoder = spec_of(encoder) if encoder else encoder
         home = self._homes / folder_name(library)
         with tempfile.TemporaryDirectory() as scratch:
             new = not Library.exists(home)
@@ -201,7 +251,7 @@ class Runtime:
             if not new and not card.images and spec != card.encoder:
                 target = self._begun_again(target, library, str(spec), pixel_size)
             try:
-                return index_folder(
+                report = index_folder(
                     target,
                     self.encoder_of(target.card) if spec == card.encoder else self.encoder(str(spec)),
                     folder,
@@ -214,9 +264,11 @@ class Runtime:
                     progress=progress,
                     cancelled=cancelled,
                 )
+                return replace(report, notice=" ".join(filter(None, (report.notice, self.offer(target.card)))))
             except BaseException:
                 if new and not dry_run and not len(target):
-                    self._take_back(target)
+                    with suppress(LibraryLocked):  # another process fills it now
+                        self._take_back(target, only_empty=True)
                 raise
             finally:
                 if new and dry_run:
@@ -224,12 +276,7 @@ class Runtime:
 
     def _create(self, home: Path, name: str, encoder: str | None, pixel_size: int | None) -> Library:
         """A new library; its encoder is loaded and tried first, so that one that fails leaves no name taken."""
-        spec, notice = encoder or self.settings.encoder, ""
-        if spec == "auto":
-            choice = choose()
-            spec, notice = choice.spec, choice.notice
-        made = self.encoder(spec)
-        made.encode_images([made.prepare(Image.new("RGB", (8, 8)))])
+        made, notice = self._tried(encoder or self.settings.encoder)
         card = Card(
             name,
             made.name,
@@ -240,16 +287,76 @@ class Runtime:
         )
         return Library.create(home, card, chroma_url=self.settings.chroma_url)
 
+    def _tried(self, spec: str) -> tuple[Encoder, str]:
+        """The encoder that `spec` means now, which has encoded a picture, and what is to be said of the choice."""
+        notice = ""
+        if spec == "auto":
+            choice = choose()
+            spec, notice = choice.spec, choice.notice
+        made = self.encoder(spec)
+        made.encode_images([made.prepare(Image.new("RGB", (8, 8)))])
+        return made, notice
+
+    def reencode(
+        self,
+        library: str = "default",
+        *,
+        encoder: str | None = None,
+        progress: Callable[[Progress], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> ReencodeReport:
+        """Give a library's pictures rows of another encoder, or of a newer recipe of its own; ids and labels stay.
+
+        Args:
+            library: its name.
+            encoder: name or nickname; left out, the library's own in its present recipe and with the weights that are here.
+            progress: see `reencoding.reencode`.
+            cancelled: see `reencoding.reencode`.
+
+        Raises:
+            NotFound: no such library, or pictures of which neither file nor thumbnail is there.
+        """
+        target = self.library(library)
+        made, notice = self._tried(encoder or target.card.encoder)
+        return reencode(
+            target,
+            made,
+            thumbnails=self.thumbnails,
+            max_megapixels=self.settings.max_megapixels,
+            notice=notice,
+            progress=progress,
+            cancelled=cancelled,
+        )
+
+    def offer(self, card: Card) -> str:
+        """That `reencode` would give a library better rows, as a sentence, or "" where it would not."""
+        if not _outdated(card):
+            return ""
+        return (
+            f"Its rows are of an older recipe of {card.encoder}: `imgret reencode --library {card.name}` makes better ones "
+            "and keeps ids and labels."
+        )
+
+    def is_outdated(self, library: str = "default") -> bool:
+        """Whether a library was made with an older recipe of its encoder."""
+        return _outdated(self.library(library).card)
+
+    def info(self, library: str = "default") -> LibraryInfo:
+        """What a library is and holds, and whether encoding it anew is worth it."""
+        target = self.library(library)
+        info = target.info()
+        return replace(info, notice=" ".join(filter(None, (info.notice, self.offer(target.card)))))
+
     def _begun_again(self, empty: Library, name: str, encoder: str, pixel_size: int | None) -> Library:
         """An empty library in place of one that was made for another encoder and never held a picture."""
         home = empty.home
         self._take_back(empty)
         return self._create(home, name, encoder, pixel_size)
 
-    def _take_back(self, library: Library) -> None:
+    def _take_back(self, library: Library, *, only_empty: bool = False) -> None:
         with self._lock:
             self._libraries.pop(library.home.name, None)
-        library.delete()
+        library.delete(only_empty=only_empty)
 
     def forget(self, what: Sequence[str], *, library: str = "default") -> int:
         """Take pictures out of a library, by id or by the folder they were indexed from; no picture file is touched.
@@ -369,9 +476,10 @@ class Runtime:
         """The encoder of that name, loaded once; everyone who encodes with it takes turns, whatever they are doing.
 
         Args:
-            spec: as `make_encoder` takes it.
+            spec: name or nickname, as `make_encoder` takes it.
             fingerprint: what a library recorded beside it; an older library gets the recipe that it was made with.
         """
+        spec = spec_of(spec)
         with self._lock:
             loading = self._loading.setdefault(spec, threading.Lock())
         with loading:  # another encoder's loading is not waited for
@@ -447,19 +555,43 @@ class Runtime:
         """
         return self.thumbnails.get(entry.sha256, Path(entry.path), "")
 
+    def parts(self, view: View, query: Query) -> list[Part]:
+        """The parts of a query as unit rows (dim,) with their weights; a text beside a picture counts `TEXT_WEIGHT` times.
+
+        Raises:
+            BadInput: a picture cannot be opened.
+        """
+        asked = [part for part in query.parts if part.weight]
+        if len(asked) > MOST_PARTS:
+            raise BadInput(f"The query has {len(asked)} parts: expected at most {MOST_PARTS}; leave some out.")
+        factor = 1.0 if all(part.is_text for part in asked) else TEXT_WEIGHT
+        found = []
+        for part in asked:
+            if isinstance(part.what, str):
+                row, read = self.encode_text(view, part.what), not self.unread(view, part.what).nothing
+                found.append(Part(row, factor * part.signed, is_text=True, read=read))
+            elif isinstance(part.what, Entry):
+                found.append(Part(view.row(part.what.id), part.signed))
+            else:
+                picture = self.open_query(part.what, self.encoder_of(view.card).side)
+                found.append(Part(self.encode_image(view, picture), part.signed))
+        return found
+
     def vector(self, view: View, query: Query) -> NDArray[np.float32]:
-        """The unit row (dim,) of a query in the library's embedding space."""
-        row = np.zeros(view.card.dim, np.float32)
-        if isinstance(query.image, Entry):
-            row += view.row(query.image.id)
-        elif query.image is not None:
-            row += self.encode_image(view, self.open_query(query.image, self.encoder_of(view.card).side))
-        alone = query.image is None
-        if query.text:
-            row += (1.0 if alone else TEXT_WEIGHT) * self.encode_text(view, query.text)
-        if query.not_text:
-            row -= (0.5 if alone else TEXT_WEIGHT / 2) * self.encode_text(view, query.not_text)
-        return np.asarray(row / max(float(np.linalg.norm(row)), 1e-12), np.float32)
+        """The unit row (dim,) of a query in the library's embedding space.
+
+        Raises:
+            BadInput: nothing is asked for, or its parts cancel each other.
+        """
+        return compose([(part.row, part.weight) for part in self.parts(view, query)])
+
+    def matcher(self, view: View) -> Matcher:
+        """What judges how well hits fit, for the library's encoder."""
+        encoder = self._checked(view)
+        with self._lock:
+            return self._matchers.setdefault(
+                (encoder.name, encoder.fingerprint), Matcher(encoder, self.settings.cache_dir)
+            )
 
     def pixel_row(self, view: View, image: Path | Image.Image | Entry) -> NDArray[np.uint8]:
         """The pixel row (size * size * 3,) of a query picture at the library's size."""
@@ -537,20 +669,27 @@ class Runtime:
         if search == "hnsw" and kind == "exact":
             notices.append("Exact scan: HNSW knows embeddings without filters only.")
         if space == "pixels":
-            if query.text or query.not_text or query.image is None:
+            if query.text or query.not_text or query.also or query.image is None:
                 raise BadInput(
-                    "Pixels can be searched by a picture alone; leave the text out, or search in space 'embedding'."
+                    "Pixels can be searched by one picture alone; leave texts and other pictures out, or search in space 'embedding'."
                 )
             there = numbers[view.pixel_places[numbers] >= 0]
             if missing := searched - len(there):
                 notices.append(f"{missing} images have no pixel rows yet; index their folders again to make them.")
             places = view.pixel_places[there]
-            values = metric.values(self.pixel_row(view, query.image), view.pixels, subset=places)
+            pixels = self.pixel_row(view, query.image)
+            values = metric.values(pixels, view.pixels, subset=places)
             found, values = ranked(view, there, values, metric, wanted)
+            found, values = found[offset:], values[offset:]
+            scores = metric.score(values)
+            closeness = self.matcher(view).closeness_of_pixels(view, pixels, view.pixel_places[found])
         else:
-            row = self.vector(view, query)
+            parts = self.parts(view, query)
+            row = compose([(part.row, part.weight) for part in parts])
             notices += [
-                str(left) for text in (query.text, query.not_text) if text and (left := self.unread(view, text))
+                str(left)
+                for part in query.parts
+                if isinstance(part.what, str) and (left := self.unread(view, part.what))
             ]
             pool: NDArray[np.intp] | None = None if searched == len(view) else numbers
             if kind == "hnsw":
@@ -568,13 +707,14 @@ class Runtime:
                 values = metric.values(row, view.matrix, subset=found)
             else:
                 found, values = nearest_rows(view, row, measure, pool, wanted)
+                scores = metric.score(values)
+            found, values, scores = found[offset:], values[offset:], scores[offset:]
+            cosines = np.asarray(view.matrix[found] @ row, np.float64)
+            closeness = self.matcher(view).closeness(view, parts, cosines)
         if not searched and where:
             notices += self._nothing_matches(view, where)
         elif wanted > searched:
             notices.append(f"{searched} images could be searched, fewer than the {wanted} asked for.")
-        if refined is None:
-            scores = metric.score(values)
-        found, values, scores = found[offset:], values[offset:], scores[offset:]
         return SearchReport(
             library=view.card.name,
             encoder=view.card.encoder,
@@ -584,8 +724,10 @@ class Runtime:
             searched=searched,
             seconds=round(time.perf_counter() - started, 4),
             hits=[
-                hit(entry, rank=offset + place + 1, value=float(value), score=float(score))
-                for place, (entry, value, score) in enumerate(zip(view.entries(found), values, scores, strict=True))
+                hit(entry, rank=offset + place + 1, value=float(value), score=float(score), closeness=float(close))
+                for place, (entry, value, score, close) in enumerate(
+                    zip(view.entries(found), values, scores, closeness, strict=True)
+                )
             ],
             search=kind,
             total=len(view),
@@ -647,7 +789,14 @@ class Runtime:
         return "hnsw" if able and (search == "hnsw" or (search == "auto" and size > EXACT_UP_TO)) else "exact"
 
 
-def hit(entry: Entry, *, rank: int, value: float = 0.0, score: float = 0.0) -> Hit:
+def _outdated(card: Card) -> bool:
+    try:
+        return has_newer_recipe(card.encoder, card.fingerprint)
+    except EncoderError:  # its weights are not here
+        return False
+
+
+def hit(entry: Entry, *, rank: int, value: float = 0.0, score: float = 0.0, closeness: float | None = None) -> Hit:
     """The entry as rank `rank` of a ranking; one whose file is not there now is marked as away."""
     shown = (
         "width", "height", "bytes", "taken", "camera", "latitude", "longitude", "rating", "keywords", "caption", "folder",
@@ -658,4 +807,14 @@ def hit(entry: Entry, *, rank: int, value: float = 0.0, score: float = 0.0) -> H
         metadata["keywords"] = entry.keywords.replace("\x1f", ", ")
     if entry.away or not Path(entry.path).exists():
         metadata["away"] = True
-    return Hit(rank=rank, id=entry.id, path=entry.path, label=entry.label, score=score, value=value, metadata=metadata)
+    return Hit(
+        rank=rank,
+        id=entry.id,
+        path=entry.path,
+        label=entry.label,
+        score=score,
+        value=value,
+        metadata=metadata,
+        closeness=None if closeness is None else round(closeness, 4),
+        match=None if closeness is None else match_of(closeness),
+    )

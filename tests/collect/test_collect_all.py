@@ -127,7 +127,8 @@ def test_requests_to_one_host_keep_their_distance(tmp_path: Path, site: Site) ->
 
     download(urls, tmp_path / "images", delay=0.2, allow_private=True)
     times = [asked.at for asked in site.log]
-    assert min(later - earlier for earlier, later in itertools.pairwise(times)) > 0.17
+    assert times[-1] - times[0] > 7 * 0.2  # of 8 distances: a server under load notes an arrival late
+    assert min(later - earlier for earlier, later in itertools.pairwise(times)) > 0.05
 
 
 def test_stopping_between_steps_keeps_what_is_done(tmp_path: Path, site: Site) -> None:

@@ -457,7 +457,7 @@ def test_an_interrupted_set_says_what_it_covers(indexed: ImageTools, queries: Pa
     assert "cancelled" in kinds(found)
 
 
-@pytest.mark.parametrize("k", [0, -1, 201, True, 2.5])
+@pytest.mark.parametrize("k", [0, -1, True, 2.5])
 def test_an_impossible_k_is_refused(indexed: ImageTools, queries: Path, k: int) -> None:
     with pytest.raises(BadInput, match="k"):
         indexed.compare_metrics(str(queries / "cat" / "query.png"), k=k)

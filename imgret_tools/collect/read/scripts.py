@@ -1,7 +1,13 @@
 """The JavaScript that reads and moves a page; each is one function for playwright's `evaluate`."""
 
 COLLECT = """
-([placeholderWidth, placeholderHeight]) => {
+async ([placeholderWidth, placeholderHeight]) => {
+  const loading = [...document.images].filter(image => !image.complete && image.loading !== 'lazy');
+  const ended = image => new Promise(done => {
+    image.addEventListener('load', done, {once: true});
+    image.addEventListener('error', done, {once: true});
+  });
+  await Promise.race([Promise.all(loading.map(ended)), new Promise(done => setTimeout(done, 1000))]);
   const all = [];
   const walk = root => {
     for (const element of root.querySelectorAll('*')) {

@@ -20,6 +20,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "Find red apples - more like the second one - compare the measures for #1",
         "Tìm táo đỏ - thêm ảnh giống cái thứ hai - so sánh các độ đo cho #1",
     ),
+    "chat_try_describe": ("what is in this library", "trong thư viện có gì"),
+    "chat_try_newest": ("show the 5 newest pictures", "xem 5 ảnh mới nhất"),
+    "chat_try_twice": ("which pictures are there twice", "ảnh nào bị trùng"),
+    "chat_try_help": ("what can you do", "bạn làm được gì"),
     "chat_stop": ("Stop", "Dừng"),
     "chat_clear": ("New chat", "Cuộc trò chuyện mới"),
     "library": ("Library", "Thư viện"),
@@ -53,14 +57,24 @@ TEXTS: dict[str, tuple[str, str]] = {
         "Chỉ khi có ích, với cosine và l2; giá trị vẫn là của độ đo.",
     ),
     "refined": ("Order refined by what their neighbours show.", "Thứ tự đã xếp lại theo các ảnh lân cận."),
-    "closeness": ("Only close matches (%)", "Chỉ lấy kết quả đủ gần (%)"),
-    "closeness_hint": (
-        "0 shows all. 99: closer than 99 of 100 pairs picked by chance in this library.",
-        "0 là hiện tất cả. 99: gần hơn 99 trong 100 cặp chọn ngẫu nhiên trong thư viện này.",
+    "match": ("At least this match", "Mức khớp tối thiểu"),
+    "match_hint": (
+        "weak shows all, fair and strong only what fits better than chance in this library.",
+        "weak: hiện tất cả; fair (khá khớp) và strong (khớp rõ): chỉ hiện ảnh khớp hơn hẳn ngẫu nhiên trong thư viện này.",
     ),
-    "none_close": (
-        "Nothing is that close: of {count} hits the best is closer than {share:.1f} % of chance pairs. Lower the slider.",
-        "Không có ảnh nào gần đến thế: trong {count} kết quả, ảnh tốt nhất gần hơn {share:.1f} % cặp ngẫu nhiên. Hãy hạ thanh trượt.",
+    "nothing_fits": (
+        "Nothing here fits: every match is weak, as good as chance.",
+        "Không có ảnh nào phù hợp: mọi kết quả đều khớp yếu, không hơn ngẫu nhiên.",
+    ),
+    "left_out": ("{count} hits that match less are left out.", "Đã bỏ {count} kết quả khớp kém hơn."),
+    "strong": ("strong", "khớp rõ"),
+    "fair": ("fair", "khá khớp"),
+    "weak": ("weak", "khớp yếu"),
+    "copies": ("+{count} identical", "+{count} ảnh y hệt"),
+    "also": ("More parts, one a line", "Thêm thành phần, mỗi dòng một"),
+    "also_hint": (
+        "image=ID:0.5, text=red:2, not_image=ID, not_text=snow; the number is the weight",
+        "image=ID:0.5, text=màu đỏ:2, not_image=ID, not_text=tuyết; con số là trọng số",
     ),
     "history": ("History", "Lịch sử"),
     "clear_history": ("Clear history", "Xóa lịch sử"),
@@ -84,9 +98,8 @@ TEXTS: dict[str, tuple[str, str]] = {
     "unlabelled": ("The label was taken away.", "Đã bỏ nhãn."),
     "why": ("Why this match?", "Vì sao khớp?"),
     "why_text": ("Classes that carry the words:", "Các lớp mang ý nghĩa của lời:"),
-    "fact_closeness": ("closeness", "độ gần"),
+    "fact_match": ("match", "mức khớp"),
     "fact_place": ("place", "nơi chụp"),
-    "closer_than": ("closer than {share:.1f} % of chance pairs", "gần hơn {share:.1f} % cặp ngẫu nhiên"),
     "map_tab": ("Map", "Bản đồ"),
     "map_draw": ("Draw the map", "Vẽ bản đồ"),
     "map_hint": (
@@ -135,6 +148,37 @@ TEXTS: dict[str, tuple[str, str]] = {
     "upload": ("…or pictures, or a zip of them", "…hoặc các ảnh, hoặc một tệp zip"),
     "new_library": ("Name of the library", "Tên thư viện"),
     "encoder": ("Encoder of a new library", "Bộ mã hóa của thư viện mới"),
+    "encoder_auto": ("auto: course where it can be had, else mini", "auto: course nếu có được, nếu không thì mini"),
+    "encoder_mini": (
+        "mini: at once and offline, things and animals, English and Vietnamese",
+        "mini: dùng được ngay, không cần mạng, đồ vật và con vật, tiếng Anh và tiếng Việt",
+    ),
+    "encoder_choice": ("{name}: {purpose} ({size} MB)", "{name}: {purpose} ({size} MB)"),
+    "anew": ("Encode a library anew", "Mã hóa lại một thư viện"),
+    "anew_hint": (
+        "Its pictures get rows of the encoder chosen here; ids, labels and favourites stay. Until it is done, and if it is "
+        "cancelled, the library is as it was.",
+        "Các ảnh được mã hóa lại bằng bộ mã hóa chọn ở đây; id, nhãn và mục yêu thích giữ nguyên. Cho đến khi xong, và nếu "
+        "bị hủy, thư viện vẫn như cũ.",
+    ),
+    "anew_encoder": ("Encoder", "Bộ mã hóa"),
+    "anew_own": ("its own, as it is now", "bộ mã hóa của chính nó, bản hiện tại"),
+    "anew_start": ("Encode anew", "Mã hóa lại"),
+    "anew_offer": (
+        "{library} was made with an older recipe of its encoder: encoding it anew gives better results.",
+        "{library} được tạo bằng bản cũ của bộ mã hóa: mã hóa lại sẽ cho kết quả tốt hơn.",
+    ),
+    "anew_done": (
+        "{images} pictures of {library} now have rows of {encoder}, {thumbnails} of them read from thumbnails, {failed} failed, in "
+        "{seconds:.1f} s",
+        "{images} ảnh của {library} giờ được mã hóa bằng {encoder}, {thumbnails} ảnh đọc từ hình thu nhỏ, lỗi {failed}, trong "
+        "{seconds:.1f} giây",
+    ),
+    "anew_cancelled": ("Cancelled; the library is as it was.", "Đã hủy; thư viện vẫn như cũ."),
+    "arriving": (
+        "The demo library is being made; this happens once and takes some seconds…",
+        "Đang tạo thư viện mẫu; việc này chỉ xảy ra một lần và mất vài giây…",
+    ),
     "start": ("Index", "Lập chỉ mục"),
     "cancel": ("Cancel", "Hủy"),
     "progress": (
