@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import httpx
+import hypothesis
 import numpy as np
 import pytest
 from PIL import Image
@@ -27,6 +28,8 @@ from imgret_tools.records import Entry
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
+
+hypothesis.settings.register_profile("long")  # what test_fuzz tries much more under
 
 ROOT = Path(__file__).parent.parent
 
