@@ -295,3 +295,17 @@ def test_the_gate_answers_whatever_the_headers_say(host: str, origin: str | None
     asyncio.run(Gate(behind)(scope, receive, send))
     assert len(told) == 1
     assert not reached or host.strip()
+
+
+@pytest.mark.parametrize("entities", ["laughs", "outside"])
+def test_drawings_that_multiply_or_read_files_show_neither(tmp_path: Path, entities: str) -> None:
+    secret = tmp_path / "secret.txt"
+    secret.write_text("sk-very-secret")
+    many = "".join(f'<!ENTITY a{n} "{f"&a{n - 1};" * 10}">' for n in range(1, 12))
+    inside = f'<!ENTITY a0 "ha">{many}' if entities == "laughs" else f'<!ENTITY a11 SYSTEM "file://{secret}">'
+    svg = f'<?xml version="1.0"?><!DOCTYPE svg [{inside}]><svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><text>&a11;</text></svg>'
+    try:
+        opened = open_picture(svg.encode(), max_megapixels=20)
+        assert opened.width == 9
+    except ImageError as error:
+        assert "secret" not in str(error)
