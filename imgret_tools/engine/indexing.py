@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgret_tools.encoders.protocol import Encoder
+from imgret_tools.engine.neighbourhood import keep_refined
 from imgret_tools.errors import BadInput, ImageError, IndexUnavailable, NotFound, own_words
 from imgret_tools.library import doctor
 from imgret_tools.library.filters import BETWEEN_WORDS
@@ -129,6 +130,8 @@ def index_folder(
         if writer.index_left_open and writer.index_open:
             with suppress(IndexUnavailable):  # another thread is asking it: the next run looks again
                 doctor.heal_index(library, writer)
+        if not dry_run and not run.cancelled:
+            run.refine(library, cancelled or (lambda: False))
         card = writer.card
     seconds = time.perf_counter() - started
     return IndexReport(
@@ -195,7 +198,7 @@ class _Run:
         self.skipped = Skipped()
         self.remarks: list[Failure] = []
         self.notices: list[str] = []
-        self.stages = dict.fromkeys(("scan", "hash", "decode", "encode", "store"), 0.0)
+        self.stages = dict.fromkeys(("scan", "hash", "decode", "encode", "store", "refine"), 0.0)
         self.cancelled = False
         self._writer, self._encoder, self._folder = writer, encoder, folder
         self._thumbnails, self._max_megapixels, self._dry_run = thumbnails, max_megapixels, dry_run
@@ -510,6 +513,11 @@ class _Run:
             self.notices.append(f"{error} What it has not taken yet waits for the next run; exact search has all.")
 
     # After the pipeline
+
+    def refine(self, library: Library, stop: Callable[[], bool]) -> None:
+        """Work out the smoothed rows that refine the order of picture searches."""
+        with self._clock("refine"), library.view() as view:
+            keep_refined(view, stop=stop)
 
     def _make_pixels(self, stop: Callable[[], bool]) -> None:
         """Pixel rows for unchanged pictures that have none at this size."""

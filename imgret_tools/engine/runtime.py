@@ -25,7 +25,10 @@ from imgret_tools.encoders import choose, has_newer_recipe, make_encoder, spec_o
 from imgret_tools.encoders.glossary.vietnamese import translate
 from imgret_tools.encoders.protocol import Encoder
 from imgret_tools.encoders.unread import Unread, unread
+from imgret_tools.engine.compose import MOST_PARTS, compose
 from imgret_tools.engine.indexing import index_folder
+from imgret_tools.engine.match import Matcher, Part, match_of
+from imgret_tools.engine.neighbourhood import is_refinable, keep_refined, refined_order
 from imgret_tools.engine.query import Query
 from imgret_tools.engine.reencoding import reencode
 from imgret_tools.engine.search import nearest_rows, ranked
@@ -59,6 +62,7 @@ from imgret_tools.records import (
     Order,
     Progress,
     ReencodeReport,
+    Refine,
     Scalar,
     SearchKind,
     SearchReport,
@@ -86,6 +90,7 @@ class Runtime:
         self.settings = settings
         self._libraries: dict[str, Library] = {}
         self._encoders: dict[tuple[str, str], Encoder] = {}
+        self._matchers: dict[tuple[str, str], Matcher] = {}
         self._loading: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
         self._arriving: dict[str, threading.Event] = {}
@@ -110,6 +115,7 @@ class Runtime:
             libraries = list(self._libraries.values())
             self._libraries.clear()
             self._encoders.clear()
+            self._matchers.clear()
         for library in libraries:
             library.close()
 
@@ -386,6 +392,8 @@ class Runtime:
                     self.thumbnails.remove(sha256)
             writer.compact()
             writer.sweep()
+            with target.view() as view:
+                keep_refined(view)
         return count
 
     def delete(self, library: str) -> int:
@@ -547,19 +555,43 @@ class Runtime:
         """
         return self.thumbnails.get(entry.sha256, Path(entry.path), "")
 
+    def parts(self, view: View, query: Query) -> list[Part]:
+        """The parts of a query as unit rows (dim,) with their weights; a text beside a picture counts `TEXT_WEIGHT` times.
+
+        Raises:
+            BadInput: a picture cannot be opened.
+        """
+        asked = [part for part in query.parts if part.weight]
+        if len(asked) > MOST_PARTS:
+            raise BadInput(f"The query has {len(asked)} parts: expected at most {MOST_PARTS}; leave some out.")
+        factor = 1.0 if all(part.is_text for part in asked) else TEXT_WEIGHT
+        found = []
+        for part in asked:
+            if isinstance(part.what, str):
+                row, read = self.encode_text(view, part.what), not self.unread(view, part.what).nothing
+                found.append(Part(row, factor * part.signed, is_text=True, read=read))
+            elif isinstance(part.what, Entry):
+                found.append(Part(view.row(part.what.id), part.signed))
+            else:
+                picture = self.open_query(part.what, self.encoder_of(view.card).side)
+                found.append(Part(self.encode_image(view, picture), part.signed))
+        return found
+
     def vector(self, view: View, query: Query) -> NDArray[np.float32]:
-        """The unit row (dim,) of a query in the library's embedding space."""
-        row = np.zeros(view.card.dim, np.float32)
-        if isinstance(query.image, Entry):
-            row += view.row(query.image.id)
-        elif query.image is not None:
-            row += self.encode_image(view, self.open_query(query.image, self.encoder_of(view.card).side))
-        alone = query.image is None
-        if query.text:
-            row += (1.0 if alone else TEXT_WEIGHT) * self.encode_text(view, query.text)
-        if query.not_text:
-            row -= (0.5 if alone else TEXT_WEIGHT / 2) * self.encode_text(view, query.not_text)
-        return np.asarray(row / max(float(np.linalg.norm(row)), 1e-12), np.float32)
+        """The unit row (dim,) of a query in the library's embedding space.
+
+        Raises:
+            BadInput: nothing is asked for, or its parts cancel each other.
+        """
+        return compose([(part.row, part.weight) for part in self.parts(view, query)])
+
+    def matcher(self, view: View) -> Matcher:
+        """What judges how well hits fit, for the library's encoder."""
+        encoder = self._checked(view)
+        with self._lock:
+            return self._matchers.setdefault(
+                (encoder.name, encoder.fingerprint), Matcher(encoder, self.settings.cache_dir)
+            )
 
     def pixel_row(self, view: View, image: Path | Image.Image | Entry) -> NDArray[np.uint8]:
         """The pixel row (size * size * 3,) of a query picture at the library's size."""
@@ -594,6 +626,7 @@ class Runtime:
         space: Space = "embedding",
         search: SearchKind = "auto",
         where: Sequence[Condition] = (),
+        refine: Refine = "auto",
     ) -> SearchReport:
         """Rank the library's pictures by likeness to `query`; an indexed picture is left out of its own hits.
 
@@ -606,10 +639,12 @@ class Runtime:
             space: which rows to compare; pixels know no text.
             search: `exact` scans all rows; `hnsw` asks Chroma's index for candidates and ranks them by `measure`, exactly.
             where: conditions the hits must satisfy; with them the scan is always exact.
+            refine: `auto` puts the hits of a picture alone in the order of their neighbourhoods where that helps (cosine
+                and l2, `search` left to `auto`; engine/refine.py); `off` keeps the measure's own order.
         """
         started = time.perf_counter()
         with self.view(library) as view:
-            return self._search(view, query, k, offset, measure, space, search, where, started)
+            return self._search(view, query, k, offset, measure, space, search, where, refine, started)
 
     def _search(
         self,
@@ -621,6 +656,7 @@ class Runtime:
         space: Space,
         search: SearchKind,
         where: Sequence[Condition],
+        refine: Refine,
         started: float,
     ) -> SearchReport:
         metric, wanted = METRICS[measure], offset + k
@@ -628,25 +664,32 @@ class Runtime:
         own = view.find(query.image.id) if isinstance(query.image, Entry) else None
         if own is not None:
             numbers = numbers[numbers != own]
-        searched, notices = len(numbers), []
+        searched, notices, refined = len(numbers), [], None
         kind = self._kind(search, space, where, len(view))
         if search == "hnsw" and kind == "exact":
             notices.append("Exact scan: HNSW knows embeddings without filters only.")
         if space == "pixels":
-            if query.text or query.not_text or query.image is None:
+            if query.text or query.not_text or query.also or query.image is None:
                 raise BadInput(
-                    "Pixels can be searched by a picture alone; leave the text out, or search in space 'embedding'."
+                    "Pixels can be searched by one picture alone; leave texts and other pictures out, or search in space 'embedding'."
                 )
             there = numbers[view.pixel_places[numbers] >= 0]
             if missing := searched - len(there):
                 notices.append(f"{missing} images have no pixel rows yet; index their folders again to make them.")
             places = view.pixel_places[there]
-            values = metric.values(self.pixel_row(view, query.image), view.pixels, subset=places)
+            pixels = self.pixel_row(view, query.image)
+            values = metric.values(pixels, view.pixels, subset=places)
             found, values = ranked(view, there, values, metric, wanted)
+            found, values = found[offset:], values[offset:]
+            scores = metric.score(values)
+            closeness = self.matcher(view).closeness_of_pixels(view, pixels, view.pixel_places[found])
         else:
-            row = self.vector(view, query)
+            parts = self.parts(view, query)
+            row = compose([(part.row, part.weight) for part in parts])
             notices += [
-                str(left) for text in (query.text, query.not_text) if text and (left := self.unread(view, text))
+                str(left)
+                for part in query.parts
+                if isinstance(part.what, str) and (left := self.unread(view, part.what))
             ]
             pool: NDArray[np.intp] | None = None if searched == len(view) else numbers
             if kind == "hnsw":
@@ -657,12 +700,21 @@ class Runtime:
                 except IndexUnavailable as error:
                     kind = "exact"
                     notices.append(f"Exact scan: {error}")
-            found, values = nearest_rows(view, row, measure, pool, wanted)
+            if refine == "auto" and search == "auto" and kind == "exact" and is_refinable(query, measure):
+                refined = refined_order(view, row, numbers, wanted, own=own)
+            if refined is not None:
+                found, scores = refined
+                values = metric.values(row, view.matrix, subset=found)
+            else:
+                found, values = nearest_rows(view, row, measure, pool, wanted)
+                scores = metric.score(values)
+            found, values, scores = found[offset:], values[offset:], scores[offset:]
+            cosines = np.asarray(view.matrix[found] @ row, np.float64)
+            closeness = self.matcher(view).closeness(view, parts, cosines)
         if not searched and where:
             notices += self._nothing_matches(view, where)
         elif wanted > searched:
             notices.append(f"{searched} images could be searched, fewer than the {wanted} asked for.")
-        found, values = found[offset:], values[offset:]
         return SearchReport(
             library=view.card.name,
             encoder=view.card.encoder,
@@ -672,15 +724,16 @@ class Runtime:
             searched=searched,
             seconds=round(time.perf_counter() - started, 4),
             hits=[
-                hit(entry, rank=offset + place + 1, value=float(value), score=float(score))
-                for place, (entry, value, score) in enumerate(
-                    zip(view.entries(found), values, metric.score(values), strict=True)
+                hit(entry, rank=offset + place + 1, value=float(value), score=float(score), closeness=float(close))
+                for place, (entry, value, score, close) in enumerate(
+                    zip(view.entries(found), values, scores, closeness, strict=True)
                 )
             ],
             search=kind,
             total=len(view),
             notice=" ".join(notices),
             matching=searched,
+            refined=refined is not None,
         )
 
     def browse(
@@ -743,7 +796,7 @@ def _outdated(card: Card) -> bool:
         return False
 
 
-def hit(entry: Entry, *, rank: int, value: float = 0.0, score: float = 0.0) -> Hit:
+def hit(entry: Entry, *, rank: int, value: float = 0.0, score: float = 0.0, closeness: float | None = None) -> Hit:
     """The entry as rank `rank` of a ranking; one whose file is not there now is marked as away."""
     shown = (
         "width", "height", "bytes", "taken", "camera", "latitude", "longitude", "rating", "keywords", "caption", "folder",
@@ -754,4 +807,14 @@ def hit(entry: Entry, *, rank: int, value: float = 0.0, score: float = 0.0) -> H
         metadata["keywords"] = entry.keywords.replace("\x1f", ", ")
     if entry.away or not Path(entry.path).exists():
         metadata["away"] = True
-    return Hit(rank=rank, id=entry.id, path=entry.path, label=entry.label, score=score, value=value, metadata=metadata)
+    return Hit(
+        rank=rank,
+        id=entry.id,
+        path=entry.path,
+        label=entry.label,
+        score=score,
+        value=value,
+        metadata=metadata,
+        closeness=None if closeness is None else round(closeness, 4),
+        match=None if closeness is None else match_of(closeness),
+    )

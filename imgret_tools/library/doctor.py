@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgret_tools.errors import ImgretError, IndexUnavailable, LibraryDamaged
-from imgret_tools.library import catalogue
+from imgret_tools.library import catalogue, derived
 from imgret_tools.library.catalogue import Card
 from imgret_tools.library.chroma import HNSW_SPACES, HnswSpace
 from imgret_tools.library.feeding import feed_waiting
@@ -142,6 +142,7 @@ def rebuild(library: Library) -> int:
         _catalogue_from_chroma(library)
     with library.writing("rebuilding") as writer:
         _mend_rows(library, writer)
+        derived.wipe(library.home)
         writer.wipe_index()
         if reason := writer.open_index("rebuilding"):
             raise IndexUnavailable(reason)

@@ -134,8 +134,9 @@ def chat_tab(runtime: Runtime, start: Callable[[], Talk]) -> ChatTab:
         (box, {"placeholder": "chat_hint"}),
         (stop, {"value": "chat_stop"}),
         (clear, {"value": "chat_clear"}),
-        *((starter, {"value": key}) for starter, key in zip(starters, STARTERS, strict=True)),
     ]
+    for starter, key in zip(starters, STARTERS, strict=True):
+        bound.append((starter, {"value": key}))
     return ChatTab(bound, asked)
 
 
