@@ -49,7 +49,7 @@ with Runtime.open(Settings(data_dir=folder / "data", roots=(folder,), encoder="f
     with TestClient(mount(tools, page), base_url="http://127.0.0.1") as client:
         for path in ("/", "/config", "/gradio_api/info", "/gradio_api/startup-events", "/theme.css", f"/thumbnail/lib/{id_}"):
             assert client.get(path).status_code == 200, path
-        data = [id_, None, 3, "cosine", "embedding", "lib", "auto", None, None, 0, "best"]
+        data = [id_, None, 3, "cosine", "embedding", "lib", "auto", None, None, 0, "best", "auto", None, "weak"]
         begun = client.post("/gradio_api/call/search_similar_image", json={"data": data}).json()
         assert "complete" in client.get("/gradio_api/call/search_similar_image/" + begun["event_id"]).text
         body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "list_libraries", "arguments": {}}}
