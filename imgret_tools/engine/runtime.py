@@ -26,8 +26,8 @@ from imgret_tools.encoders.glossary.vietnamese import translate
 from imgret_tools.encoders.protocol import Encoder
 from imgret_tools.encoders.unread import Unread, unread
 from imgret_tools.engine.approximate import EXACT_UP_TO, approximate_rows, keep_index
-from imgret_tools.engine.exchange import export_rows, import_rows
 from imgret_tools.engine.compose import MOST_PARTS, compose
+from imgret_tools.engine.exchange import export_rows, import_rows
 from imgret_tools.engine.indexing import index_folder
 from imgret_tools.engine.match import Matcher, Part, match_of
 from imgret_tools.engine.neighbourhood import is_refinable, keep_refined, refined_order
