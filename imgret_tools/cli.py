@@ -429,6 +429,47 @@ def reencode(library: LibraryName = "default", encoder: Encoder = None, as_json:
     _print(report, as_json)
 
 
+@app.command("import")
+def import_(
+    rows: Annotated[
+        Path, typer.Argument(metavar="ROWS.npy", help="Rows (n, dim), or a folder that clip-retrieval wrote.")
+    ],
+    table: Annotated[
+        Path | None,
+        typer.Argument(metavar="META.csv|META.parquet", help="A line for each row: path, and what is known."),
+    ] = None,
+    library: LibraryName = "default",
+    encoder: Encoder = None,
+    normalize: Annotated[bool, typer.Option("--normalize", help="Give rows of another length length 1.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Take rows made elsewhere into a library; the picture files need not exist."""
+    with _tools(rows, table) as tools, _progress_bar() as progress, _interruptible() as cancelled:
+        report = tools.runtime.import_rows(
+            rows,
+            table,
+            library=library,
+            encoder=encoder,
+            normalize=normalize,
+            progress=progress,
+            cancelled=cancelled,
+        )
+    _print(report, as_json)
+
+
+@app.command("export")
+def export_(
+    rows: Annotated[Path, typer.Argument(metavar="ROWS.npy", help="File for the rows (n, dim), float32.")],
+    table: Annotated[Path, typer.Argument(metavar="META.parquet|META.csv", help="File for their table.")],
+    library: LibraryName = "default",
+    as_json: AsJson = False,
+) -> None:
+    """Write a library's rows and their table for other programs, or for `imgret import`."""
+    with _tools() as tools, _progress_bar() as progress:
+        report = tools.runtime.export_rows(rows, table, library=library, progress=progress)
+    _print(report, as_json)
+
+
 @app.command()
 def doctor(
     library: LibraryName = "default",

@@ -38,6 +38,8 @@ HEAVY = {
     "timm": {"encoders"},
     "onnxruntime": {"encoders"},
     "chromadb": {"library"},
+    "faiss": {"library"},
+    "pyarrow": {"engine"},
     "langchain": {"chat"},
     "langchain_core": {"langchain", "chat"},
     "gradio": {"ui"},
@@ -94,7 +96,9 @@ def test_relative_imports_and_those_inside_functions_count() -> None:
 
 
 def test_importing_the_package_and_the_command_is_light() -> None:
-    heavy = "('torch', 'gradio', 'chromadb', 'open_clip', 'matplotlib', 'langchain_core', 'playwright')"
+    heavy = (
+        "('torch', 'gradio', 'chromadb', 'faiss', 'pyarrow', 'open_clip', 'matplotlib', 'langchain_core', 'playwright')"
+    )
     for module in ("imgret_tools", "imgret_tools.cli"):
         code = f"import sys, {module}; print([name for name in {heavy} if name in sys.modules])"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
