@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import hypothesis
 import numpy as np
 import pytest
 from PIL import Image
@@ -26,6 +27,8 @@ from imgret_tools.records import Entry
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
+
+hypothesis.settings.register_profile("long")  # what test_fuzz tries much more under
 
 ROOT = Path(__file__).parent.parent
 
