@@ -1,4 +1,4 @@
-"""The app as a script, and as a Hugging Face Space: settings -> runtime -> tools -> page, with the chat beside them.
+"""The app as a script, and as a Hugging Face Space: settings -> runtime -> tools -> page and chat.
 
 python gradio_app.py                      opens a demo library of real photos
 python gradio_app.py --folder ~/Pictures  indexes and opens one's own
@@ -11,8 +11,6 @@ import os
 import sys
 from pathlib import Path
 
-from imgret_tools.chat.models import make_model
-from imgret_tools.chat.talk import Chat
 from imgret_tools.errors import ImgretError
 from imgret_tools.settings import Settings
 from imgret_tools.ui.app import serve, writable_data_dir
@@ -24,6 +22,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Image search by picture and by words, as a page.")
     parser.add_argument("--folder", type=Path, help="index this folder first and open it")
     parser.add_argument("--library", default="default", help="its library (default: %(default)s)")
+    parser.add_argument(
+        "--also", action="append", default=[], help="library that a read-only app shows too; repeatable"
+    )
     parser.add_argument("--encoder", help="for a new library: auto, mini or openclip:MODEL/PRETRAINED")
     parser.add_argument(
         "--host", default=os.environ.get("GRADIO_SERVER_NAME") or ("0.0.0.0" if on_space else "127.0.0.1")
@@ -34,10 +35,18 @@ def main() -> None:
     parser.add_argument("--allow-writes", action="store_true", help="let a shared app index")
     parser.add_argument("--allow-urls", action="store_true", help="let queries be public URLs")
     parser.add_argument("--auth", metavar="USER:PASS", help="ask every visitor for a login")
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        dest="allow_hosts",
+        metavar="NAME",
+        help="name of a proxy under which the app is asked; repeatable, * for any",
+    )
     given = parser.parse_args()
     settings = writable_data_dir(Settings.from_env())
     try:
-        serve(settings, **vars(given), start_talk=lambda tools: Chat(tools, make_model(settings.model)))
+        serve(settings, **vars(given))
     except ImgretError as error:
         sys.exit(str(error))
 

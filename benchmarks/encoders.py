@@ -3,6 +3,7 @@
     python benchmarks/encoders.py start [--model openclip:ViT-B-32-256:/path/to/weights]   cold text queries, imgret --help
     python benchmarks/encoders.py speed --data FOLDER [--model ...]                        images/s of each network and way
     python benchmarks/encoders.py decode --data FOLDER                                     JPEG decoders
+    python benchmarks/encoders.py nicknames                                                size and pace of the models by nickname
     python benchmarks/encoders.py quality --data FOLDER                                    Lite0, Lite2, and both, by picture and words
 
 Times are the best of several; "cpu" is the processor time of the process, which a busy machine stretches less. Without
@@ -187,6 +188,33 @@ def decode(data: Path, side: int = 260) -> None:
             print(f"{kind:<14} {name:<22} {rate(lambda d=decoder, c=contents: [d(each) for each in c], len(contents))}")
 
 
+def nicknames() -> None:
+    """Print parameters and pictures a processor second of the models behind nicknames, with weights from a seed."""
+    from imgret_tools.encoders import NICKNAMES
+    from imgret_tools.encoders.torchvision_guard import guard_torchvision
+
+    guard_torchvision()
+    import open_clip
+    import torch
+
+    for nickname in NICKNAMES:
+        name = nickname.spec.removeprefix("openclip:").partition("/")[0]
+        if nickname.name in (
+            "multilingual",
+            "best",
+        ):  # the one asks the hub for its text tower, the other takes minutes
+            continue
+        torch.manual_seed(0)
+        model = open_clip.create_model(name, load_weights=False).eval()
+        side = model.visual.image_size[0] if isinstance(model.visual.image_size, tuple) else model.visual.image_size
+        pictures = torch.randn(8, 3, side, side)
+        with torch.inference_mode():
+            found = rate(lambda m=model, p=pictures: m.encode_image(p), len(pictures))
+        print(
+            f"{nickname.name:<10}{sum(each.numel() for each in model.state_dict().values()) * 4 / 1e6:6.0f} MB   {found}"
+        )
+
+
 def quality(data: Path, scratch: Path) -> None:
     """Print retrieval by picture and by words with each network and with both."""
     from mini_quality import KINDS, by_picture, by_words
@@ -212,11 +240,11 @@ def quality(data: Path, scratch: Path) -> None:
 def main() -> None:
     """Print the figures of one part."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["start", "speed", "decode", "quality"])
+    parser.add_argument("part", choices=["start", "speed", "decode", "nicknames", "quality"])
     parser.add_argument("--data", type=Path, help="folder of photos")
     parser.add_argument("--model", default="", help="an openclip: name whose weights are on this machine")
     given = parser.parse_args()
-    if given.part != "start" and given.data is None:
+    if given.part not in ("start", "nicknames") and given.data is None:
         parser.error("--data is needed")
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
@@ -224,6 +252,8 @@ def main() -> None:
             start(given.model, scratch)
         elif given.part == "speed":
             speed(given.data, given.model, scratch)
+        elif given.part == "nicknames":
+            nicknames()
         elif given.part == "decode":
             decode(given.data)
         else:

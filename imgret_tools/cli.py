@@ -61,10 +61,15 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object inst
 Encoder = Annotated[
     str | None,
     typer.Option(
-        "--encoder", "-e", help="auto, mini, openclip:MODEL/PRETRAINED or openclip:MODEL:/path/to/checkpoint."
+        "--encoder",
+        "-e",
+        help="auto, mini, a nickname (`imgret encoders`), openclip:MODEL/PRETRAINED or openclip:MODEL:/path/to/checkpoint.",
     ),
 ]
 Count = Annotated[int, typer.Option("--k", "-k", help="How many hits.")]
+Refined = Annotated[
+    str, typer.Option("--refine", help="auto: neighbours refine the order of a picture search where that helps; off.")
+]
 
 STDIO = "-"
 """As a file to read or write: stdin or stdout."""
@@ -213,7 +218,9 @@ def index(
     as_json: AsJson = False,
 ) -> None:
     """Make a folder searchable, or bring it up to date."""
-    with _tools(folder) as tools, _progress_bar() as progress, _interruptible() as cancelled:
+    from imgret_tools.tools import checkpoint_of
+
+    with _tools(folder, checkpoint_of(encoder)) as tools, _progress_bar() as progress, _interruptible() as cancelled:
         report = tools.index(
             str(folder),
             library=library,
@@ -257,6 +264,7 @@ def search(
         list[str] | None,
         typer.Option(help="Filter, e.g. label=dog, width>=1000, taken=2024-06; repeatable, or parted by commas."),
     ] = None,
+    refine: Refined = "auto",
     offset: Annotated[int, typer.Option(help="Hits to skip.")] = 0,
     sort: Annotated[
         str, typer.Option(help="best, newest, oldest, name or largest; alone or with --where it browses.")
@@ -322,6 +330,7 @@ def search(
                     where=where,
                     not_text=main_not_text,
                     offset=offset,
+                    refine=refine,  # type: ignore[arg-type]
                     sort=sort,  # type: ignore[arg-type]
                     also=also,
                     match=match,  # type: ignore[arg-type]
@@ -356,6 +365,7 @@ def compare(
     queries: Annotated[Path | None, typer.Option(help="A folder of labelled queries: <class>/<picture>.")] = None,
     library: LibraryName = "default",
     k: Count = 5,
+    refine: Refined = "auto",
     plot: Annotated[Path | None, typer.Option(help="Also draw it as a PNG.")] = None,
     html: Annotated[Path | None, typer.Option(help="Also write it as one self-contained HTML page.")] = None,
     as_json: AsJson = False,
@@ -365,9 +375,9 @@ def compare(
         raise BadInput("Give either --image (one query) or --queries (a folder of labelled queries).")
     with _tools(image, queries) as tools:
         comparison = (
-            tools.compare_metrics(image, k=k, library=library)
+            tools.compare(tools.picture(image, library), k=k, library=library, refine=refine)  # type: ignore[arg-type]
             if image is not None
-            else tools.compare_queries(str(queries), k=k, library=library)
+            else tools.compare_queries(str(queries), k=k, library=library, refine=refine)  # type: ignore[arg-type]
         )
         if plot or html:
             from imgret_tools.comparing import figure
@@ -399,8 +409,65 @@ def libraries(as_json: AsJson = False) -> None:
 def info(library: LibraryName = "default", as_json: AsJson = False) -> None:
     """Show what a library is and holds."""
     with _tools() as tools:
-        found = tools.runtime.library(library).info()
+        found = tools.runtime.info(library)
     _print(found, as_json)
+
+
+@app.command()
+def encoders(as_json: AsJson = False) -> None:
+    """List encoders by nickname: what each is for, what it costs and how well it does."""
+    from imgret_tools.encoders import known_encoders
+
+    _print(known_encoders(), as_json)
+
+
+@app.command()
+def reencode(library: LibraryName = "default", encoder: Encoder = None, as_json: AsJson = False) -> None:
+    """Encode a library's pictures anew, with another encoder or the newest recipe of its own; ids and labels stay."""
+    with _tools() as tools, _progress_bar() as progress, _interruptible() as cancelled:
+        report = tools.reencode(library=library, encoder=encoder, progress=progress, cancelled=cancelled)
+    _print(report, as_json)
+
+
+@app.command("import")
+def import_(
+    rows: Annotated[
+        Path, typer.Argument(metavar="ROWS.npy", help="Rows (n, dim), or a folder that clip-retrieval wrote.")
+    ],
+    table: Annotated[
+        Path | None,
+        typer.Argument(metavar="META.csv|META.parquet", help="A line for each row: path, and what is known."),
+    ] = None,
+    library: LibraryName = "default",
+    encoder: Encoder = None,
+    normalize: Annotated[bool, typer.Option("--normalize", help="Give rows of another length length 1.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Take rows made elsewhere into a library; the picture files need not exist."""
+    with _tools(rows, table) as tools, _progress_bar() as progress, _interruptible() as cancelled:
+        report = tools.runtime.import_rows(
+            rows,
+            table,
+            library=library,
+            encoder=encoder,
+            normalize=normalize,
+            progress=progress,
+            cancelled=cancelled,
+        )
+    _print(report, as_json)
+
+
+@app.command("export")
+def export_(
+    rows: Annotated[Path, typer.Argument(metavar="ROWS.npy", help="File for the rows (n, dim), float32.")],
+    table: Annotated[Path, typer.Argument(metavar="META.parquet|META.csv", help="File for their table.")],
+    library: LibraryName = "default",
+    as_json: AsJson = False,
+) -> None:
+    """Write a library's rows and their table for other programs, or for `imgret import`."""
+    with _tools() as tools, _progress_bar() as progress:
+        report = tools.runtime.export_rows(rows, table, library=library, progress=progress)
+    _print(report, as_json)
 
 
 @app.command()
@@ -501,6 +568,9 @@ def chat(
 def serve(
     folder: Annotated[Path | None, typer.Option(help="Index this folder first and open it.")] = None,
     library: LibraryName = "default",
+    also: Annotated[
+        list[str] | None, typer.Option(help="Library that a read-only app shows beside --library; repeatable.")
+    ] = None,
     encoder: Encoder = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 7860,
@@ -512,7 +582,7 @@ def serve(
     allow_urls: Annotated[bool, typer.Option("--allow-urls", help="Let queries be public URLs.")] = False,
     auth: Annotated[str | None, typer.Option(help="USER:PASS asked of every visitor.")] = None,
     allow_host: Annotated[
-        list[str] | None, typer.Option(help="Name of a proxy under which MCP is asked too; repeatable.")
+        list[str] | None, typer.Option(help="Name of a proxy under which the app is asked; repeatable, * for any.")
     ] = None,
 ) -> None:
     """Serve the page, the API and MCP: the same app as `python gradio_app.py`."""
@@ -523,6 +593,7 @@ def serve(
         Settings.from_env(),
         folder=folder,
         library=library,
+        also=also or (),
         encoder=encoder,
         host=host,
         port=port,

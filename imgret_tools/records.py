@@ -16,6 +16,7 @@ from typing import Literal
 Measure = Literal["cosine", "l2", "l1", "pearson"]
 Space = Literal["embedding", "pixels"]
 SearchKind = Literal["auto", "exact", "hnsw"]
+Refine = Literal["auto", "off"]
 Order = Literal["newest", "oldest", "name", "largest"]
 Sort = Literal["best", "newest", "oldest", "name", "largest"]
 Match = Literal["strong", "fair", "weak"]
@@ -170,6 +171,133 @@ class IndexReport(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class ReencodeReport(Record):
+    """What encoding a library anew did. `failed` are pictures that left, with reasons: their labels by hand are remembered.
+
+    `from_thumbnails` counts those whose file is not there or broken: their rows are of their small pictures.
+    """
+
+    library: str
+    before: str
+    encoder: str
+    images: int
+    failed: list[Failure]
+    from_thumbnails: int
+    seconds: float
+    images_per_second: float
+    cancelled: bool = False
+    notice: str = ""
+
+    def __str__(self) -> str:
+        if self.cancelled:
+            return f"Cancelled: library {quoted(self.library)} is as it was, with encoder {self.before}."
+        lines = [
+            f"Library {quoted(self.library)}: {self.images} images have rows of encoder {self.encoder}; "
+            f"{self.seconds:.1f} s, {self.images_per_second:.1f} images/s."
+        ]
+        if self.from_thumbnails:
+            lines.append(
+                f"{self.from_thumbnails} of them were read from thumbnails: their files are not there or broken."
+            )
+        if self.notice:
+            lines.append(self.notice)
+        lines += [f"failed {failure}" for failure in self.failed[:5]]
+        if len(self.failed) > 5:
+            lines.append(f"... and {len(self.failed) - 5} more failures")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport(Record):
+    """What an import of rows did. `failed` names the first rows that could not be used, `failures` counts all of them.
+
+    `away` counts rows whose file is not there; they are found all the same.
+    """
+
+    library: str
+    encoder: str
+    added: int
+    updated: int
+    unchanged: int
+    away: int
+    failed: list[Failure]
+    failures: int
+    seconds: float
+    total: int
+    cancelled: bool = False
+    notice: str = ""
+
+    def __str__(self) -> str:
+        lines = [
+            f"Library {quoted(self.library)} holds {self.total} images (encoder {self.encoder}).",
+            f"added {self.added}, updated {self.updated}, unchanged {self.unchanged}, failed {self.failures}; "
+            f"{self.seconds:.1f} s.",
+        ]
+        if self.away:
+            lines.append(f"{self.away} of these rows have no file here: they are found, and have no picture to show.")
+        if self.cancelled:
+            lines.append("Cancelled: what was stored stays; import the same again to go on.")
+        if self.notice:
+            lines.append(self.notice)
+        lines += [f"failed {failure}" for failure in self.failed[:5]]
+        if self.failures > 5:
+            lines.append(f"... and {self.failures - 5} more failures")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReport(Record):
+    """What an export wrote: n rows (n, dim) float32 into one file, a line for each into another."""
+
+    library: str
+    encoder: str
+    images: int
+    dim: int
+    rows: str
+    table: str
+    seconds: float
+
+    def __str__(self) -> str:
+        return (
+            f"Wrote {self.images} rows of {self.dim} numbers (encoder {self.encoder}) to {quoted(self.rows, LONG_PATH)} and "
+            f"their table to {quoted(self.table, LONG_PATH)}; {self.seconds:.1f} s."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderInfo(Record):
+    """An encoder worth knowing: `figures` are its authors', by name; `here` says that nothing has to be downloaded."""
+
+    name: str
+    encoder: str
+    purpose: str
+    megabytes: int
+    licence: str
+    here: bool
+    figures: dict[str, float] = field(default_factory=dict)
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderList(Record):
+    """The encoders worth knowing."""
+
+    encoders: list[EncoderInfo]
+
+    def __str__(self) -> str:
+        lines = []
+        for one in self.encoders:
+            size = "here" if one.here else f"{one.megabytes} MB to download"
+            lines.append(f"{one.name:<13}{one.purpose} ({size}; {one.licence})")
+            figures = ", ".join(f"{name} {value:.3f}" for name, value in one.figures.items())
+            lines.append(f"{'':<13}{one.encoder}" + (f": {figures} by {one.source}" if figures else ""))
+        lines.append(
+            "The figures are their authors', not run here; any other model: openclip:MODEL/PRETRAINED or a checkpoint."
+        )
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
 class Hit(Record):
     """One retrieved picture. `value` is the measure's own value, `score` the same with higher always better.
 
@@ -211,6 +339,9 @@ class Hit(Record):
 class SearchReport(Record):
     """A ranking, best first. `matching` is how many pictures satisfy the filters, `searched` how many were compared.
 
+    `refined` says that hits are in the order of their neighbourhoods (engine/refine.py): a hit's `score` is what it was put
+    in order by, and its `value` is the measure's own, which may then rise and fall.
+
     `query` is what was asked. Without text and picture it is a look through the library in the order of `sort`: its hits
     have no match, and value and score say nothing. `verdict` says in words when nothing fits, and is empty otherwise.
     """
@@ -223,11 +354,12 @@ class SearchReport(Record):
     searched: int
     seconds: float
     hits: list[Hit]
-    search: Literal["exact", "hnsw"] = "exact"
+    search: Literal["exact", "hnsw", "ivf"] = "exact"
     total: int = 0
     notice: str = ""
     matching: int = 0
     sort: Sort = "best"
+    refined: bool = False
     verdict: str = ""
 
     def __str__(self) -> str:
@@ -242,7 +374,8 @@ class SearchReport(Record):
             if self.space == "embedding"
             else f"{self.measure} on pixels, {better} is better"
         )
-        order = f" for {wanted} ({how}), best first" if wanted else f", {ORDERS[self.sort]}"
+        best = "best first, order refined by what their neighbours show" if self.refined else "best first"
+        order = f" for {wanted} ({how}), {best}" if wanted else f", {ORDERS[self.sort]}"
         columns = "rank. id label match value file date" if wanted else "rank. id label file date"
         lines = [f"{len(self.hits)} of {self.matching} matching pictures in {quoted(self.library)}{order}: {columns}"]
         lines += [str(hit) for hit in self.hits]

@@ -44,6 +44,8 @@ from imgret_tools.records import (
     Match,
     Measure,
     Progress,
+    ReencodeReport,
+    Refine,
     Scalar,
     SearchKind,
     SearchReport,
@@ -52,7 +54,7 @@ from imgret_tools.records import (
     Space,
     quoted,
 )
-from imgret_tools.uploads import UPLOAD, Uploads, of_data_url
+from imgret_tools.uploads import MOST_BYTES, UPLOAD, Uploads, of_data_url
 
 TOOLS = (
     "index_folder",
@@ -143,14 +145,14 @@ class ImageTools:
     ) -> IndexReport:
         """Make the pictures of a folder searchable, or bring them up to date.
 
-        Call it when a library is missing or its folder has changed; only new and changed pictures cost time.
+        Only new and changed pictures cost time.
 
         Args:
             folder: Path inside the allowed roots; sub-folder names become labels.
-            library: Library to fill; made when missing.
-            encoder: For a new library: auto, mini or openclip:MODEL/PRETRAINED.
-            pixel_size: Side of pixel rows.
-            dry_run: Only tell what would change.
+            library: Made when missing.
+            encoder: For a new library: auto, mini, fast, multilingual, best, openclip:MODEL/PRETRAINED.
+            pixel_size: Pixel side.
+            dry_run: Only tell what changes.
         """
         return self.index(folder, library=library, encoder=encoder, pixel_size=pixel_size, dry_run=dry_run)
 
@@ -175,12 +177,30 @@ class ImageTools:
             return self.runtime.index(
                 self.allowed(folder),
                 library=library or "default",
-                encoder=encoder or None,
+                encoder=self._encoder(encoder),
                 pixel_size=pixel_size,
                 exclude=exclude,
                 dry_run=dry_run,
                 progress=progress,
                 cancelled=cancelled,
+            )
+
+    def reencode(
+        self,
+        *,
+        library: str = "default",
+        encoder: str | None = None,
+        progress: Callable[[Progress], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> ReencodeReport:
+        """Encode a library's pictures anew, with another encoder or the newest recipe of its own; ids and labels stay."""
+        if self.runtime.settings.read_only:
+            raise ReadOnly(
+                "This app is shared read-only, so nothing can be encoded here; search what is there instead."
+            )
+        with self._discreet():
+            return self.runtime.reencode(
+                library or "default", encoder=encoder or None, progress=progress, cancelled=cancelled
             )
 
     def search_similar_image(
@@ -196,16 +216,16 @@ class ImageTools:
         not_text: Annotated[str | None, Field(max_length=MAX_TEXT)] = None,
         offset: Annotated[int, Field(ge=0, le=1_000_000)] = 0,
         sort: Sort = "best",
+        refine: Refine = "auto",
         also: Parts = None,
         match: Match = "weak",
     ) -> SearchReport:
         """Find pictures in a library that look like a picture, fit a text, or both, best first.
 
-        With `where` or `sort` alone it browses and counts. Each hit has an id for the next call's `image` and a match.
+        `where` or `sort` alone browses and counts. Hits have an id for the next `image` and a match.
 
         Args:
-            image: An id from a result, an upload id (upload-1: the first one sent), a data:image URL, or
-                an allowed path or URL.
+            image: Result id, upload id (upload-1: the first sent), data:image URL, or an allowed path or URL.
             text: What the pictures should show.
             k: How many hits.
             measure: Of l1 and l2, lower is better.
@@ -216,10 +236,12 @@ class ImageTools:
             not_text: What they should not show.
             offset: Hits to skip.
             sort: Their order.
+            refine: off: by the measure alone.
             also: More parts: image=ID:0.5, not_image=ID, text=red.
             match: Leaves out weaker hits.
         """
         with self._discreet():
+            one_of("refine", refine, get_args(Refine))
             library = self.named(library)
             further = self.parts(also, library)
             if not image and not text and not further:
@@ -245,6 +267,7 @@ class ImageTools:
                 where=where,
                 offset=offset,
                 sort=sort,
+                refine=refine,
                 match=match,
             )
 
@@ -280,6 +303,7 @@ class ImageTools:
         where: Sequence[str] | str | None = None,
         offset: int = 0,
         sort: Sort = "best",
+        refine: Refine = "auto",
         match: Match = "weak",
     ) -> SearchReport:
         """`search_similar_image` for a query that is typed already, such as an uploaded picture."""
@@ -296,6 +320,7 @@ class ImageTools:
                 space=one_of("space", space, get_args(Space)),
                 search=one_of("search", search, get_args(SearchKind)),
                 where=conditions,
+                refine=one_of("refine", refine, get_args(Refine)),
             )
             one_of("sort", sort, get_args(Sort))
             report = judged(report, one_of("match", match, get_args(Match)))
@@ -338,28 +363,39 @@ class ImageTools:
         library: str = "default",
         label: Annotated[str | None, Field(max_length=200)] = None,
     ) -> Comparison:
-        """Compare what four measures find for one query picture, on embeddings, on pixels and through HNSW.
+        """Compare what four measures find for one picture, on embeddings, pixels and HNSW.
 
-        Each row is a way to search: hits, time, agreement and, where the query's label is known, quality (P@k, AP).
+        Rows: hits, time, agreement and, where the label is known, quality (P@k, AP).
 
         Args:
             image: As in search_similar_image.
             k: How many hits count.
             library: Its name.
-            label: What the query shows, as the library labels it; left out: the label of its folder.
+            label: The query's label; left out: that of its folder.
         """
         with self._discreet():
             library = self.named(library)
             return self.compare(self.picture(image, library), k=k, library=library, label=label or None)
 
     def compare(
-        self, image: Path | Image.Image | Entry, *, k: int = 5, library: str = "default", label: str | None = None
+        self,
+        image: Path | Image.Image | Entry,
+        *,
+        k: int = 5,
+        library: str = "default",
+        label: str | None = None,
+        refine: Refine = "auto",
     ) -> Comparison:
         """`compare_metrics` for a query that is typed already, such as an uploaded picture."""
         self._whole_k(k)
         with self._discreet():
             found = compare_picture(
-                self.runtime, image, library=self.named(library), k=k, label=self.phrase(label, "label")
+                self.runtime,
+                image,
+                library=self.named(library),
+                k=k,
+                label=self.phrase(label, "label"),
+                refine=one_of("refine", refine, get_args(Refine)),
             )
             return self._compared(found)
 
@@ -369,6 +405,7 @@ class ImageTools:
         *,
         k: int = 5,
         library: str = "default",
+        refine: Refine = "auto",
         progress: Callable[[Progress], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> QuerySetComparison:
@@ -382,6 +419,7 @@ class ImageTools:
                 self.allowed(folder),
                 library=self.named(library),
                 k=k,
+                refine=one_of("refine", refine, get_args(Refine)),
                 progress=progress,
                 cancelled=cancelled,
             )
@@ -390,6 +428,7 @@ class ImageTools:
     def list_libraries(self) -> LibraryList:
         """List the libraries with how many pictures and labels each has."""
         with self._discreet():
+            self.runtime.await_arrivals()
             return overview.list_libraries(self.runtime)
 
     def describe_library(self, library: str = "default") -> LibraryDescription:
@@ -546,7 +585,7 @@ class ImageTools:
         )
 
     def _shown_upload(self, sent: Path, name: str, side: int) -> Shown:
-        opened = open_picture(sent, max_megapixels=self.runtime.settings.max_megapixels)
+        opened = open_picture(sent, at_least=side, max_megapixels=self.runtime.settings.max_megapixels)
         return Shown(
             library="",
             id=sent.name,
@@ -603,6 +642,21 @@ class ImageTools:
         """Keep a picture that a caller sent, for some time and in no library; the id that `image` takes."""
         return self.uploads.add(content)
 
+    def taken_in(self, file: Path) -> Path:
+        """A file that the page took in for a visitor; in a shared app it is an upload like any other, under its id.
+
+        Raises:
+            BadInput: too large, or no picture that can be opened.
+        """
+        if not self.runtime.settings.read_only:
+            return file
+        try:
+            with file.open("rb") as opened:
+                content = opened.read(MOST_BYTES + 1)
+        except OSError as error:
+            raise NotFound("The picture that was sent is not there any more; send it again.") from error
+        return self.uploads.path(self.upload(content))
+
     def allowed(self, path: str) -> Path:
         """The real path of `path`, links followed, if it lies inside the allowed roots.
 
@@ -617,11 +671,18 @@ class ImageTools:
             raise PathRefused(f"{path[:60]!r} is no path; give the plain path of a file or folder.") from error
         roots = self.runtime.settings.roots
         if not any(real == root or root in real.parents for root in roots):
-            shown = ", ".join(map(str, roots))
+            shown = ", ".join(map(str, roots)) or "none: it was started in / or the home folder"
             raise PathRefused(
                 f"Path {path!r} is outside the folders this process may read ({shown}); IMGRET_ROOTS adds more."
             )
         return real
+
+    def _encoder(self, spec: str | None) -> str | None:
+        """An encoder's name; a checkpoint in it lies inside the allowed roots."""
+        path = checkpoint_of(spec)
+        if not spec or not path or spec == self.runtime.settings.encoder:
+            return spec or None
+        return f"{spec.removesuffix(path)}{self.allowed(path)}"
 
     def picture(self, image: str, library: str) -> Path | Image.Image | Entry:
         """What `image` names: an indexed picture, one that was sent, a file inside the roots, or what a URL answers.
@@ -739,6 +800,13 @@ def _whole(name: str, value: int, least: int, most: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         span = f"from {least} to {most}" if most < sys.maxsize else f"of at least {least}"
         raise BadInput(f"Argument {name} is {value!r}; a whole number {span} expected.")
+
+
+def checkpoint_of(spec: str | None) -> str:
+    """The path that an encoder's name ends in, `openclip:MODEL:PATH`, "" where there is none."""
+    kind, _, rest = (spec or "").partition(":")
+    model, _, path = rest.partition(":")
+    return path if kind == "openclip" and model != "hf-hub" else ""
 
 
 _ORDER: dict[Sort, Callable[[Hit], tuple[object, ...]]] = {

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import hypothesis
 import numpy as np
 import pytest
 from PIL import Image
@@ -26,6 +27,8 @@ from imgret_tools.records import Entry
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
+
+hypothesis.settings.register_profile("long")  # what test_fuzz tries much more under
 
 ROOT = Path(__file__).parent.parent
 
@@ -64,6 +67,16 @@ PHOTOS = {
     "rocket": ["skimage/data/rocket.jpg"],
     "tower": ["gradio/media_assets/images/tower.jpg"],
 }
+
+
+def other_python(name: str) -> Path:
+    """The Python of an environment that `.ci/environments` makes, on top of this one's packages."""
+    python = ROOT / ".ci" / name / "bin" / "python"
+    if not python.exists():
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"there is no {python}; run .ci/environments")
+        pytest.skip("needs environments with other versions of packages; .ci/environments makes them")
+    return python
 
 
 def photo(name: str) -> Path:
@@ -175,8 +188,11 @@ def wait_until_listening(port: int, server: subprocess.Popen[Any], log: Path, *,
 
 
 @contextmanager
-def serving(command: list[str], folder: Path, **environment: str) -> Iterator[str]:
-    """The address of `command` on a free port of loopback, once it listens there; what it prints goes to `folder/log`."""
+def serving(command: list[str], folder: Path, *, ready: str = "", **environment: str) -> Iterator[str]:
+    """The address of `command` on a free port of loopback, once it listens there and has printed `ready`.
+
+    What it prints goes to `folder/log`.
+    """
     port = free_port()
     with (
         (folder / "log").open("w") as log,
@@ -189,7 +205,7 @@ def serving(command: list[str], folder: Path, **environment: str) -> Iterator[st
         ) as server,
     ):
         try:
-            wait_until_listening(port, server, folder / "log", seconds=60)
+            wait_until_listening(port, server, folder / "log", seconds=180)
             yield f"http://127.0.0.1:{port}"
         finally:
             server.terminate()
@@ -213,7 +229,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     copy_photos(folder / "photos")
     (folder / "photos" / "broken.jpg").write_text("<b>not a picture</b>")
     environment = {"IMGRET_DATA_DIR": str(folder / "data"), "IMGRET_ENCODER": "mini", "IMGRET_ROOTS": str(folder)}
-    with serving([sys.executable, str(ROOT / "gradio_app.py")], folder, **environment) as address:
+    with serving([sys.executable, str(ROOT / "gradio_app.py")], folder, ready="is ready", **environment) as address:
         yield address
 
 

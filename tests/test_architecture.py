@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -19,7 +22,7 @@ LAYERS = [
     {"engine"},
     {"comparing", "collect", "uploads"},
     {"tools"},
-    {"schemas", "export", "demo"},
+    {"schemas", "export", "demo", "mcp_sdk"},
     {"langchain", "mcp"},
     {"chat"},
     {"ui"},
@@ -35,10 +38,12 @@ HEAVY = {
     "timm": {"encoders"},
     "onnxruntime": {"encoders"},
     "chromadb": {"library"},
+    "faiss": {"library"},
+    "pyarrow": {"engine"},
     "langchain": {"chat"},
     "langchain_core": {"langchain", "chat"},
     "gradio": {"ui"},
-    "mcp": {"mcp"},
+    "mcp": {"mcp", "mcp_sdk"},
     "matplotlib": {"comparing"},
     "playwright": {"collect"},
 }
@@ -91,7 +96,9 @@ def test_relative_imports_and_those_inside_functions_count() -> None:
 
 
 def test_importing_the_package_and_the_command_is_light() -> None:
-    heavy = "('torch', 'gradio', 'chromadb', 'open_clip', 'matplotlib', 'langchain_core', 'playwright')"
+    heavy = (
+        "('torch', 'gradio', 'chromadb', 'faiss', 'pyarrow', 'open_clip', 'matplotlib', 'langchain_core', 'playwright')"
+    )
     for module in ("imgret_tools", "imgret_tools.cli"):
         code = f"import sys, {module}; print([name for name in {heavy} if name in sys.modules])"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
@@ -103,3 +110,16 @@ def test_all_is_sorted_and_there() -> None:
 
     assert imgret_tools.__all__ == sorted(imgret_tools.__all__)
     assert all(getattr(imgret_tools, name) for name in imgret_tools.__all__)
+
+
+def test_every_package_that_is_imported_is_declared() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    optional = [*project["optional-dependencies"]["formats"], "langchain"]  # the chat asks for it, and says so
+    declared = {
+        re.split(r"[<>=!~\[; ]", one)[0].lower().replace("_", "-") for one in project["dependencies"] + optional
+    }
+    known = packages_distributions()
+    for path in FILES:
+        for name in {one.split(".")[0] for one in imported(path)} - set(sys.stdlib_module_names) - {"imgret_tools"}:
+            packages = {one.lower().replace("_", "-") for one in known.get(name, [])}
+            assert packages & declared, f"{path.name} imports {name}, which pyproject.toml does not name"

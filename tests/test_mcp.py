@@ -309,6 +309,7 @@ APPLIES = (
     "prompts-list",
     "server-sse-multiple-streams",
     "dns-rebinding-protection",
+    "completion-complete",
 )
 FIXTURE = "calls a tool, resource or prompt of the suite's own example server by a fixed name"
 UNOFFERED = "tests a capability that the server does not offer and does not declare"
@@ -334,7 +335,6 @@ DOES_NOT_APPLY = {
     "prompts-get-embedded-resource": FIXTURE,
     "prompts-get-with-image": FIXTURE,
     "logging-set-level": UNOFFERED,
-    "completion-complete": UNOFFERED,
     "resources-subscribe": UNOFFERED,
     "resources-unsubscribe": UNOFFERED,
 }
@@ -439,14 +439,15 @@ def test_hints_and_tools_follow_what_the_app_allows(indexed: ImageTools) -> None
     settings = indexed.runtime.settings
     indexed.runtime.settings = replace(settings, read_only=True, allow_urls=True)
     try:
-        listed = {tool.name: tool for tool in run_async(make_mcp(indexed).list_tools())}
+        listed = {tool["name"]: tool["annotations"] for tool in make_mcp(indexed).tools()}
         refused = run_async(make_mcp(indexed).call_tool("index_folder", {"folder": "/tmp"}))
     finally:
         indexed.runtime.settings = settings
     assert list(listed) == [name for name in TOOLS if name != "index_folder"]
-    assert listed["search_similar_image"].annotations.openWorldHint  # type: ignore[union-attr]
-    assert not listed["list_libraries"].annotations.openWorldHint  # type: ignore[union-attr]
-    assert "There is no tool" in text(refused)
+    assert listed["search_similar_image"]["openWorldHint"]
+    assert not listed["list_libraries"]["openWorldHint"]
+    assert refused["isError"]
+    assert "There is no tool" in refused["content"][0]["text"]
 
 
 def test_libraries_and_labels_are_completed(endpoint: str) -> None:

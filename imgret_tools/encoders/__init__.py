@@ -2,8 +2,9 @@
 
 | name                              | rows | needs                                                            |
 |-----------------------------------|------|------------------------------------------------------------------|
-| `mini`                            | 768  | nothing: its weights come with the installation                  |
-| `mini:3`                          | 768  | nothing: a recipe of `mini`, by its number                       |
+| `mini`                            | 1024 | nothing: its weights come with the installation                  |
+| `mini:2` to `mini:5`              | 768+ | nothing: a recipe of `mini`, by its number                       |
+| a nickname: `fast`, `best`, ...   | 512+ | the hub once; `nicknames` says what each is for                  |
 | `openclip:MODEL/TAG`              | 512+ | the hub once, e.g. `openclip:ViT-B-32/laion2b_s34b_b79k`         |
 | `openclip:hf-hub:ORG/NAME`        | any  | the hub once                                                     |
 | `openclip:MODEL:/path/checkpoint` | any  | the file, or a folder with `open_clip_config.json` and weights   |
@@ -17,10 +18,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from imgret_tools.encoders.nicknames import NICKNAMES, spec_of
 from imgret_tools.encoders.protocol import Encoder, Rows
 from imgret_tools.errors import BadInput
+from imgret_tools.records import EncoderInfo, EncoderList
 
-__all__ = ["Choice", "Encoder", "Precision", "Rows", "choose", "has_newer_recipe", "make_encoder"]
+__all__ = [
+    "NICKNAMES",
+    "Choice",
+    "Encoder",
+    "Precision",
+    "Rows",
+    "choose",
+    "has_newer_recipe",
+    "known_encoders",
+    "make_encoder",
+    "spec_of",
+]
 
 Precision = Literal["auto", "fp32", "bf16"]
 _MINI = "mini"
@@ -46,7 +60,7 @@ def make_encoder(
     """The encoder that `spec` names; its weights are found or known to be reachable, but not yet loaded.
 
     Args:
-        spec: `mini` or an `openclip:` name, as in the table above.
+        spec: `mini`, a nickname or an `openclip:` name, as in the table above.
         fingerprint: what a library recorded beside `spec`; it picks the recipe of `mini` that the library was made with.
         device: torch device; "" is the best there is.
         precision: for OpenCLIP's image tower; "auto" measures whether bfloat16 is faster and gives the same rows.
@@ -58,6 +72,7 @@ def make_encoder(
     """
     if precision not in get_args(Precision):
         raise BadInput(f"unknown precision {precision!r}; expected one of {', '.join(get_args(Precision))}")
+    spec = spec_of(spec)
     if spec.partition(":")[0] == _MINI:
         from imgret_tools.encoders.mini import Mini, recipe_named
 
@@ -70,8 +85,8 @@ def make_encoder(
         weights.require_reachable(source)
         return OpenClip(source, device=device, precision=precision, cache=cache)
     raise BadInput(
-        f"unknown encoder {spec!r}; expected mini, openclip:MODEL/PRETRAINED_TAG, openclip:hf-hub:ORG/NAME or "
-        "openclip:MODEL:/path/to/checkpoint"
+        f"unknown encoder {spec!r}; expected mini, {', '.join(nickname.name for nickname in NICKNAMES)} (`imgret encoders` "
+        "says what they are), openclip:MODEL/PRETRAINED_TAG, openclip:hf-hub:ORG/NAME or openclip:MODEL:/path/to/checkpoint"
     )
 
 
@@ -86,6 +101,33 @@ def has_newer_recipe(spec: str, fingerprint: str) -> bool:
 
     recorded = recipe_named(spec, fingerprint=fingerprint)
     return RECIPES.index(recorded) < RECIPES.index(DEFAULT)
+
+
+def known_encoders() -> EncoderList:
+    """The encoders worth knowing, by nickname, with what is on this machine; nothing is downloaded or loaded."""
+    from imgret_tools.encoders import weights
+
+    mini = EncoderInfo(
+        _MINI, _MINI, "at once and offline: things and animals, their names in English and Vietnamese", 0, "Apache-2.0", here=True
+    )  # fmt: skip
+    return EncoderList(
+        [
+            mini,
+            *(
+                EncoderInfo(
+                    one.name,
+                    one.spec,
+                    one.purpose,
+                    one.megabytes,
+                    one.licence,
+                    here=weights.on_this_machine(weights.parse(one.spec)) is not None,
+                    figures={"ImageNet": one.imagenet, "Flickr30k R@1": one.flickr, "COCO R@1": one.coco},
+                    source=one.source,
+                )
+                for one in NICKNAMES
+            ),
+        ]
+    )
 
 
 def choose(*, timeout: float = 4.0) -> Choice:
@@ -104,6 +146,6 @@ def choose(*, timeout: float = 4.0) -> Choice:
     return Choice(
         _MINI,
         f"Encoder mini was chosen: the weights of {source.spec} are not on this machine and {reason}. "
-        f"To switch, index into a new library with the encoder {source.spec} once the hub can be reached, "
-        "or with openclip:ViT-B-32:/path/to/checkpoint.",
+        f"To switch once the hub can be reached, `imgret reencode --encoder {source.spec}`, or with "
+        "openclip:ViT-B-32:/path/to/checkpoint.",
     )

@@ -28,6 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgret_tools.encoders.protocol import Encoder
+from imgret_tools.engine.approximate import keep_index
+from imgret_tools.engine.neighbourhood import keep_refined
 from imgret_tools.errors import BadInput, ImageError, IndexUnavailable, NotFound, own_words
 from imgret_tools.library import doctor
 from imgret_tools.library.filters import BETWEEN_WORDS
@@ -41,8 +43,8 @@ from imgret_tools.pictures.thumbnails import ThumbnailCache
 from imgret_tools.records import Entry, Failure, IndexReport, Progress, quoted
 
 BATCH = 32
-_DECODERS = max(2, min(8, os.cpu_count() or 2))
-_LOOK_AHEAD = 2 * BATCH
+DECODERS = max(2, min(8, os.cpu_count() or 2))
+LOOK_AHEAD = 2 * BATCH
 _WALK_BLOCK = 1000
 _IN_MEMORY = 64 << 20
 """Files up to this many bytes are read once, for hash and decoder together; larger ones twice."""
@@ -129,6 +131,8 @@ def index_folder(
         if writer.index_left_open and writer.index_open:
             with suppress(IndexUnavailable):  # another thread is asking it: the next run looks again
                 doctor.heal_index(library, writer)
+        if not dry_run and not run.cancelled:
+            run.refine(library, cancelled or (lambda: False))
         card = writer.card
     seconds = time.perf_counter() - started
     return IndexReport(
@@ -195,7 +199,7 @@ class _Run:
         self.skipped = Skipped()
         self.remarks: list[Failure] = []
         self.notices: list[str] = []
-        self.stages = dict.fromkeys(("scan", "hash", "decode", "encode", "store"), 0.0)
+        self.stages = dict.fromkeys(("scan", "hash", "decode", "encode", "store", "refine"), 0.0)
         self.cancelled = False
         self._writer, self._encoder, self._folder = writer, encoder, folder
         self._thumbnails, self._max_megapixels, self._dry_run = thumbnails, max_megapixels, dry_run
@@ -266,7 +270,7 @@ class _Run:
                 progress(Progress("index", done, total, round(done / max(now - begun, 1e-9), 1), left, current))
 
         changed = survey.count("changed")
-        with ThreadPoolExecutor(_DECODERS) as self._decoders, ThreadPoolExecutor(1) as self._feeder:
+        with ThreadPoolExecutor(DECODERS) as self._decoders, ThreadPoolExecutor(1) as self._feeder:
             if not self._dry_run and (reason := self._writer.open_index("indexing")):
                 self.notices.append(f"{reason} What is new waits for it; exact search has all.")
             if changed:
@@ -283,7 +287,7 @@ class _Run:
                         elif state == "new":
                             self._reading.append(_Waiting(file, self._decoders.submit(self._read, file)))
                         settled += 1
-                        self._take_read(_LOOK_AHEAD, stop)
+                        self._take_read(LOOK_AHEAD, stop)
                         show(Path(file.path).name)
                 if changed:
                     self._take_read(0, stop)
@@ -434,7 +438,7 @@ class _Run:
             opened = self._decoders.submit(self._decode, file, sha256, Path(file.path))
             self._decoding[sha256] = waiting = _Waiting(file, opened, [target])
             self._reading.append(waiting)
-        if len(self._moves) + len(self._copies) >= _LOOK_AHEAD:
+        if len(self._moves) + len(self._copies) >= LOOK_AHEAD:
             self._store([])
 
     def _has_left(self, entry: Entry) -> bool:
@@ -510,6 +514,12 @@ class _Run:
             self.notices.append(f"{error} What it has not taken yet waits for the next run; exact search has all.")
 
     # After the pipeline
+
+    def refine(self, library: Library, stop: Callable[[], bool]) -> None:
+        """Work out the smoothed rows that refine the order of picture searches, and a large library's index."""
+        with self._clock("refine"), library.view() as view:
+            keep_refined(view, stop=stop)
+            keep_index(view, stop=stop)
 
     def _make_pixels(self, stop: Callable[[], bool]) -> None:
         """Pixel rows for unchanged pictures that have none at this size."""

@@ -12,7 +12,7 @@ are no more alike than chance makes them, or where it is so large that finding a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,13 +54,14 @@ class Refined:
     likeness: Rows
     changes: int = 0
 
-    def scores(self, query: Rows, exact: Rows, *, numbers: Numbers | None = None) -> Rows:
-        """How well each row fits a query, (n,) float32, higher is better: an order, not a value of any measure.
+    def scores(self, query: Rows, exact: Rows, *, numbers: Numbers | None = None, without: int | None = None) -> Rows:
+        """How well each row fits a query, (n,) float32 in [-1, 1], higher is better: cosines with the smoothed query.
 
         Args:
             query: (d,) exact row of the query picture.
             exact: the exact rows that were refined: (n, d), or the matrix that `numbers` picks them from.
             numbers: (n,) which rows of `exact`, as given to `refine`.
+            without: the place of the query itself among them, which then is not its own neighbour.
 
         Raises:
             BadInput: the query is no finite (d,) row, or there is another number of exact rows.
@@ -72,14 +73,20 @@ class Refined:
         if count != len(self.rows):
             raise BadInput(f"{count} exact rows against {len(self.rows)} refined ones: refine the library again.")
         own = _unit((query - self.centre)[None])
-        nearest, likeness = _nearest(own, exact, numbers, self.centre, _QUERY_NEIGHBOURS)
+        itself = None if without is None else np.array([without])
+        nearest, likeness = _nearest(own, exact, numbers, self.centre, _QUERY_NEIGHBOURS, without=itself)
         near = _centred(exact, _picked(numbers, nearest[0]), self.centre)
-        expanded = _unit(own + _weights(likeness) @ near) + _QUERY_ITSELF * own
+        expanded = _unit(_unit(own + _weights(likeness) @ near) + _QUERY_ITSELF * own)
         return np.asarray(self.rows @ expanded[0], np.float32)
 
 
 def refine(
-    exact: Rows, *, numbers: Numbers | None = None, before: Refined | None = None, kept: Numbers | None = None
+    exact: Rows,
+    *,
+    numbers: Numbers | None = None,
+    before: Refined | None = None,
+    kept: Numbers | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Refined | None:
     """The smoothed rows of a library, or None where smoothing would not help.
 
@@ -93,6 +100,7 @@ def refine(
         numbers: (n,) which rows of `exact` belong to the library, in the order the result has.
         before: what `refine` made last time.
         kept: (n,) for each row its place in `before`, -1 for a row that is new or was changed.
+        stop: asked between blocks of 1,024 rows; once it says yes the result is None and says nothing.
 
     Raises:
         BadInput: rows that are not finite, or a `kept` that does not fit.
@@ -110,7 +118,9 @@ def refine(
         if changes <= _STALE * count and before.centre.shape == exact.shape[1:]:
             return _checked(_changed(exact, numbers, before, kept, changes), exact, numbers)
     centre = _mean(exact, numbers, count)
-    neighbours, likeness = _all_neighbours(exact, numbers, centre, np.arange(count))
+    neighbours, likeness = _all_neighbours(exact, numbers, centre, np.arange(count), stop)
+    if stop():
+        return None
     found = Refined(np.empty((0, exact.shape[1]), np.float32), centre, neighbours, likeness)
     if cohesion(found, exact, numbers=numbers) < COHESION:
         return None
@@ -186,16 +196,22 @@ def _smoothed(refined: Refined, exact: Rows, numbers: Numbers | None, wanted: Nu
 
 
 def _all_neighbours(
-    exact: Rows, numbers: Numbers | None, centre: Rows, wanted: Numbers
+    exact: Rows,
+    numbers: Numbers | None,
+    centre: Rows,
+    wanted: Numbers,
+    stop: Callable[[], bool] = lambda: False,
 ) -> tuple[NDArray[np.int32], Rows]:
     """The nearest other rows of those at places `wanted`: places (m, 6) and cosines (m, 6), nearest first."""
     places = np.zeros((len(wanted), _NEIGHBOURS), np.int32)
     likeness = np.zeros((len(wanted), _NEIGHBOURS), np.float32)
     for start in range(0, len(wanted), _QUERIES_AT_ONCE):
+        if stop():
+            break
         block = wanted[start : start + _QUERIES_AT_ONCE]
         own = _centred(exact, _picked(numbers, block), centre)
-        stop = start + len(block)
-        places[start:stop], likeness[start:stop] = _nearest(own, exact, numbers, centre, _NEIGHBOURS, without=block)
+        end = start + len(block)
+        places[start:end], likeness[start:end] = _nearest(own, exact, numbers, centre, _NEIGHBOURS, without=block)
     return places, likeness
 
 

@@ -11,7 +11,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
@@ -20,17 +21,30 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from imgret_tools.encoders import choose, make_encoder
+from imgret_tools.encoders import choose, has_newer_recipe, make_encoder, spec_of
 from imgret_tools.encoders.glossary.vietnamese import translate
 from imgret_tools.encoders.protocol import Encoder
 from imgret_tools.encoders.unread import Unread, unread
+from imgret_tools.engine.approximate import EXACT_UP_TO, approximate_rows, keep_index
 from imgret_tools.engine.compose import MOST_PARTS, compose
+from imgret_tools.engine.exchange import export_rows, import_rows
 from imgret_tools.engine.indexing import index_folder
 from imgret_tools.engine.match import Matcher, Part, match_of
+from imgret_tools.engine.neighbourhood import is_refinable, keep_refined, refined_order
 from imgret_tools.engine.query import Query
+from imgret_tools.engine.reencoding import reencode
 from imgret_tools.engine.search import nearest_rows, ranked
+from imgret_tools.engine.tables import Tables
 from imgret_tools.engine.turns import one_at_a_time
-from imgret_tools.errors import BadInput, ImageError, ImgretError, IndexUnavailable, NotFound
+from imgret_tools.errors import (
+    BadInput,
+    EncoderError,
+    ImageError,
+    ImgretError,
+    IndexUnavailable,
+    LibraryLocked,
+    NotFound,
+)
 from imgret_tools.library import doctor
 from imgret_tools.library.catalogue import Card
 from imgret_tools.library.chroma import HnswSpace
@@ -44,12 +58,16 @@ from imgret_tools.pictures.pixels import resize_pixels
 from imgret_tools.pictures.thumbnails import ThumbnailCache
 from imgret_tools.records import (
     Entry,
+    ExportReport,
     Hit,
+    ImportReport,
     IndexReport,
     LibraryInfo,
     Measure,
     Order,
     Progress,
+    ReencodeReport,
+    Refine,
     Scalar,
     SearchKind,
     SearchReport,
@@ -57,12 +75,13 @@ from imgret_tools.records import (
 )
 from imgret_tools.settings import Settings
 
-EXACT_UP_TO = 50_000
-"""With `search="auto"`, larger libraries are searched by HNSW; below, an exact scan is as fast (measured: README)."""
 TEXT_WEIGHT = 2.0
 """How much a text counts beside a picture in a query of both: cosines of text and picture spread about half as wide."""
 _ROW_IS_NOT_ITS_PICTURE = 0.98
 """Cosine below which a stored row and the one made of the file now are of two pictures: decoders of two versions differ less."""
+
+_ARRIVAL = 120.0
+"""Seconds that a call waits for a library that is being made (`Runtime.arriving`)."""
 
 _log = logging.getLogger(__name__)
 
@@ -77,6 +96,7 @@ class Runtime:
         self._matchers: dict[tuple[str, str], Matcher] = {}
         self._loading: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
+        self._arriving: dict[str, threading.Event] = {}
         self.thumbnails = ThumbnailCache(settings.data_dir / "thumbnails")
 
     @classmethod
@@ -110,8 +130,13 @@ class Runtime:
 
     def libraries(self) -> list[LibraryInfo]:
         """All libraries of the data folder, by name; one that cannot be opened says why and hides none of the others."""
-        homes = sorted(home for home in self._homes.glob("*") if not home.name.startswith(".") and Library.exists(home))
+        homes = sorted(home for home in self._homes.glob("*") if not home.name.startswith(".") and self._there(home))
         return sorted((self._info(home) for home in homes), key=lambda info: info.name)
+
+    def _there(self, home: Path) -> bool:
+        """Whether there is a library at `home` for this process."""
+        only = self.settings.only
+        return (only is None or home.name in map(folder_name, only)) and Library.exists(home)
 
     def _info(self, home: Path) -> LibraryInfo:
         try:
@@ -127,9 +152,10 @@ class Runtime:
             NotFound: there is none; the message names those there are.
         """
         home = self._homes / folder_name(name)
-        if name == "default" and not Library.exists(home):
+        if name == "default" and not self._there(home):
             home = self._homes / folder_name(self.settings.library)
-        if not Library.exists(home):
+        self.await_arrivals(home.name)
+        if not self._there(home):
             infos = self.libraries()
             if name == "default" and len(infos) == 1 and not infos[0].damaged:
                 return self.library(infos[0].name)
@@ -146,6 +172,29 @@ class Runtime:
         """
         with self.library(library).view() as view:
             yield view
+
+    @contextmanager
+    def arriving(self, library: str) -> Iterator[None]:
+        """While a library that is not there yet is made inside, whoever asks for it by `library` or `view` waits for the end."""
+        home = self._homes / folder_name(library)
+        arrival = threading.Event()
+        if not Library.exists(home):
+            self._arriving[home.name] = arrival
+        try:
+            yield
+        finally:
+            self._arriving.pop(home.name, None)
+            arrival.set()
+
+    def await_arrivals(self, home: str | None = None) -> None:
+        """Wait for the libraries that are being made inside `arriving`, or for the one of that folder; else return at once."""
+        for name, arrival in list(self._arriving.items()):
+            if home in (None, name):
+                arrival.wait(_ARRIVAL)
+
+    def is_arriving(self, library: str) -> bool:
+        """Whether a library is being made now that others wait for."""
+        return folder_name(library) in self._arriving
 
     def entry(self, id_: str, library: str = "default") -> Entry:
         """An indexed picture as it is known now; callers with a View ask that.
@@ -182,7 +231,8 @@ class Runtime:
         Args:
             folder: where the pictures are.
             library: its name.
-            encoder: for a new library (default: the settings'); an existing one keeps its own, another is refused.
+            encoder: for a new library, by name or nickname (default: the settings'); an existing one keeps its own, another is
+                refused.
             pixel_size: side of the pixel rows in pixels, 8 to 1024.
             exclude: see `indexing.index_folder`.
             dry_run: tell what would be done, change nothing.
@@ -191,6 +241,7 @@ class Runtime:
         """
         if pixel_size is not None and not 8 <= pixel_size <= 1024:
             raise BadInput(f"Pixel size {pixel_size} cannot be used; give 8 to 1024.")
+        encoder = spec_of(encoder) if encoder else encoder
         home = self._homes / folder_name(library)
         with tempfile.TemporaryDirectory() as scratch:
             new = not Library.exists(home)
@@ -203,7 +254,7 @@ class Runtime:
             if not new and not card.images and spec != card.encoder:
                 target = self._begun_again(target, library, str(spec), pixel_size)
             try:
-                return index_folder(
+                report = index_folder(
                     target,
                     self.encoder_of(target.card) if spec == card.encoder else self.encoder(str(spec)),
                     folder,
@@ -216,22 +267,72 @@ class Runtime:
                     progress=progress,
                     cancelled=cancelled,
                 )
+                return replace(report, notice=" ".join(filter(None, (report.notice, self.offer(target.card)))))
             except BaseException:
                 if new and not dry_run and not len(target):
-                    self._take_back(target)
+                    with suppress(LibraryLocked):  # another process fills it now
+                        self._take_back(target, only_empty=True)
                 raise
             finally:
                 if new and dry_run:
                     target.close()
 
+    def import_rows(
+        self,
+        rows: Path,
+        table: Path | None = None,
+        *,
+        library: str = "default",
+        encoder: str | None = None,
+        normalize: bool = False,
+        progress: Callable[[Progress], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> ImportReport:
+        """Take rows made elsewhere into `library`; one that is not there is made first.
+
+        Args:
+            rows: a .npy file (n, dim), or a folder that clip-retrieval wrote.
+            table: a .csv or .parquet file with a line for each row; of a folder None.
+            library: its name.
+            encoder: what made the rows, by name or nickname; a new library needs it.
+            normalize: see `exchange.import_rows`.
+            progress: see `exchange.import_rows`.
+            cancelled: see `exchange.import_rows`.
+
+        Raises:
+            BadInput: no encoder named, or what `exchange.import_rows` refuses.
+        """
+        source = Tables(rows, table)
+        home = self._homes / folder_name(library)
+        new = not Library.exists(home)
+        if new and not encoder:
+            raise BadInput(f"Library {library!r} is new: name the encoder that made the rows with --encoder.")
+        target = self._create(home, library, spec_of(str(encoder)), None) if new else self._at(home)
+        try:
+            if encoder and (spec := spec_of(encoder)) != target.card.encoder:
+                require(target.card, encoder=spec, fingerprint="")
+            report = import_rows(target, source, normalize=normalize, progress=progress, cancelled=cancelled)
+        except BaseException:
+            if new and not len(target):
+                with suppress(LibraryLocked):
+                    self._take_back(target, only_empty=True)
+            raise
+        return report
+
+    def export_rows(
+        self,
+        rows: Path,
+        table: Path,
+        *,
+        library: str = "default",
+        progress: Callable[[Progress], None] | None = None,
+    ) -> ExportReport:
+        """Write a library's rows and their table for other programs; see `exchange.export_rows`."""
+        return export_rows(self.library(library), rows, table, progress=progress)
+
     def _create(self, home: Path, name: str, encoder: str | None, pixel_size: int | None) -> Library:
         """A new library; its encoder is loaded and tried first, so that one that fails leaves no name taken."""
-        spec, notice = encoder or self.settings.encoder, ""
-        if spec == "auto":
-            choice = choose()
-            spec, notice = choice.spec, choice.notice
-        made = self.encoder(spec)
-        made.encode_images([made.prepare(Image.new("RGB", (8, 8)))])
+        made, notice = self._tried(encoder or self.settings.encoder)
         card = Card(
             name,
             made.name,
@@ -242,16 +343,79 @@ class Runtime:
         )
         return Library.create(home, card, chroma_url=self.settings.chroma_url)
 
+    def _tried(self, spec: str) -> tuple[Encoder, str]:
+        """The encoder that `spec` means now, which has encoded a picture, and what is to be said of the choice."""
+        notice = ""
+        if spec == "auto":
+            choice = choose()
+            spec, notice = choice.spec, choice.notice
+        made = self.encoder(spec)
+        made.encode_images([made.prepare(Image.new("RGB", (8, 8)))])
+        return made, notice
+
+    def reencode(
+        self,
+        library: str = "default",
+        *,
+        encoder: str | None = None,
+        progress: Callable[[Progress], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> ReencodeReport:
+        """Give a library's pictures rows of another encoder, or of a newer recipe of its own; ids and labels stay.
+
+        Args:
+            library: its name.
+            encoder: name or nickname; left out, the library's own in its present recipe and with the weights that are here.
+            progress: see `reencoding.reencode`.
+            cancelled: see `reencoding.reencode`.
+
+        Raises:
+            NotFound: no such library, or pictures of which neither file nor thumbnail is there.
+        """
+        target = self.library(library)
+        made, notice = self._tried(encoder or target.card.encoder)
+        report = reencode(
+            target,
+            made,
+            thumbnails=self.thumbnails,
+            max_megapixels=self.settings.max_megapixels,
+            notice=notice,
+            progress=progress,
+            cancelled=cancelled,
+        )
+        with target.view() as view:
+            keep_index(view, stop=cancelled or (lambda: False))
+        return report
+
+    def offer(self, card: Card) -> str:
+        """That `reencode` would give a library better rows, as a sentence, or "" where it would not."""
+        if not _outdated(card):
+            return ""
+        return (
+            f"Its rows are of an older recipe of {card.encoder}: `imgret reencode --library {card.name}` makes better ones "
+            "and keeps ids and labels."
+        )
+
+    def is_outdated(self, library: str = "default") -> bool:
+        """Whether a library was made with an older recipe of its encoder."""
+        return _outdated(self.library(library).card)
+
+    def info(self, library: str = "default") -> LibraryInfo:
+        """What a library is and holds, and whether encoding it anew is worth it."""
+        target = self.library(library)
+        info = target.info()
+        return replace(info, notice=" ".join(filter(None, (info.notice, self.offer(target.card)))))
+
     def _begun_again(self, empty: Library, name: str, encoder: str, pixel_size: int | None) -> Library:
         """An empty library in place of one that was made for another encoder and never held a picture."""
         home = empty.home
         self._take_back(empty)
         return self._create(home, name, encoder, pixel_size)
 
-    def _take_back(self, library: Library) -> None:
+    def _take_back(self, library: Library, *, only_empty: bool = False) -> None:
         with self._lock:
             self._libraries.pop(library.home.name, None)
-        library.delete()
+        library.delete(only_empty=only_empty)
 
     def forget(self, what: Sequence[str], *, library: str = "default") -> int:
         """Take pictures out of a library, by id or by the folder they were indexed from; no picture file is touched.
@@ -287,6 +451,9 @@ class Runtime:
                     self.thumbnails.remove(sha256)
             writer.compact()
             writer.sweep()
+            with target.view() as view:
+                keep_refined(view)
+                keep_index(view)
         return count
 
     def delete(self, library: str) -> int:
@@ -369,9 +536,10 @@ class Runtime:
         """The encoder of that name, loaded once; everyone who encodes with it takes turns, whatever they are doing.
 
         Args:
-            spec: as `make_encoder` takes it.
+            spec: name or nickname, as `make_encoder` takes it.
             fingerprint: what a library recorded beside it; an older library gets the recipe that it was made with.
         """
+        spec = spec_of(spec)
         with self._lock:
             loading = self._loading.setdefault(spec, threading.Lock())
         with loading:  # another encoder's loading is not waited for
@@ -518,6 +686,7 @@ class Runtime:
         space: Space = "embedding",
         search: SearchKind = "auto",
         where: Sequence[Condition] = (),
+        refine: Refine = "auto",
     ) -> SearchReport:
         """Rank the library's pictures by likeness to `query`; an indexed picture is left out of its own hits.
 
@@ -528,12 +697,15 @@ class Runtime:
             offset: how many better ones to pass over (paging).
             measure: how to compare rows.
             space: which rows to compare; pixels know no text.
-            search: `exact` scans all rows; `hnsw` asks Chroma's index for candidates and ranks them by `measure`, exactly.
-            where: conditions the hits must satisfy; with them the scan is always exact.
+            search: `exact` scans all rows; `hnsw` asks Chroma's index for candidates and ranks them by `measure`, exactly;
+                `auto` scans small libraries and asks an index for the candidates of large ones (engine/approximate.py).
+            where: conditions the hits must satisfy; with those that leave few, and with `hnsw`, the scan is exact.
+            refine: `auto` puts the hits of a picture alone in the order of their neighbourhoods where that helps (cosine
+                and l2, `search` left to `auto`; engine/refine.py); `off` keeps the measure's own order.
         """
         started = time.perf_counter()
         with self.view(library) as view:
-            return self._search(view, query, k, offset, measure, space, search, where, started)
+            return self._search(view, query, k, offset, measure, space, search, where, refine, started)
 
     def _search(
         self,
@@ -545,6 +717,7 @@ class Runtime:
         space: Space,
         search: SearchKind,
         where: Sequence[Condition],
+        refine: Refine,
         started: float,
     ) -> SearchReport:
         metric, wanted = METRICS[measure], offset + k
@@ -552,8 +725,8 @@ class Runtime:
         own = view.find(query.image.id) if isinstance(query.image, Entry) else None
         if own is not None:
             numbers = numbers[numbers != own]
-        searched, notices = len(numbers), []
-        kind = self._kind(search, space, where, len(view))
+        searched, notices, refined = len(numbers), [], None
+        kind: Literal["exact", "hnsw", "ivf"] = self._kind(search, space, where, len(view))
         if search == "hnsw" and kind == "exact":
             notices.append("Exact scan: HNSW knows embeddings without filters only.")
         if space == "pixels":
@@ -569,6 +742,7 @@ class Runtime:
             values = metric.values(pixels, view.pixels, subset=places)
             found, values = ranked(view, there, values, metric, wanted)
             found, values = found[offset:], values[offset:]
+            scores = metric.score(values)
             closeness = self.matcher(view).closeness_of_pixels(view, pixels, view.pixel_places[found])
         else:
             parts = self.parts(view, query)
@@ -579,6 +753,15 @@ class Runtime:
                 if isinstance(part.what, str) and (left := self.unread(view, part.what))
             ]
             pool: NDArray[np.intp] | None = None if searched == len(view) else numbers
+            quick = None
+            if search == "auto":
+                among = numbers if where else None
+                quick = approximate_rows(view, row, measure, among, wanted, own=own)
+            if quick is not None:
+                kind = "ivf"
+                notices.append(
+                    f"Candidates of an index, ranked exactly: it finds {100 * quick.recall:.1f} % of the ten best on a sample."
+                )
             if kind == "hnsw":
                 near: HnswSpace = "l2" if measure == "l2" else "cosine"
                 try:
@@ -587,8 +770,17 @@ class Runtime:
                 except IndexUnavailable as error:
                     kind = "exact"
                     notices.append(f"Exact scan: {error}")
-            found, values = nearest_rows(view, row, measure, pool, wanted)
-            found, values = found[offset:], values[offset:]
+            if refine == "auto" and search == "auto" and kind == "exact" and is_refinable(query, measure):
+                refined = refined_order(view, row, numbers, wanted, own=own)
+            if quick is not None:
+                found, values, scores = quick.numbers, quick.values, metric.score(quick.values)
+            elif refined is not None:
+                found, scores = refined
+                values = metric.values(row, view.matrix, subset=found)
+            else:
+                found, values = nearest_rows(view, row, measure, pool, wanted)
+                scores = metric.score(values)
+            found, values, scores = found[offset:], values[offset:], scores[offset:]
             cosines = np.asarray(view.matrix[found] @ row, np.float64)
             closeness = self.matcher(view).closeness(view, parts, cosines)
         if not searched and where:
@@ -606,13 +798,14 @@ class Runtime:
             hits=[
                 hit(entry, rank=offset + place + 1, value=float(value), score=float(score), closeness=float(close))
                 for place, (entry, value, score, close) in enumerate(
-                    zip(view.entries(found), values, metric.score(values), closeness, strict=True)
+                    zip(view.entries(found), values, scores, closeness, strict=True)
                 )
             ],
             search=kind,
             total=len(view),
             notice=" ".join(notices),
             matching=searched,
+            refined=refined is not None,
         )
 
     def browse(
@@ -666,6 +859,13 @@ class Runtime:
     def _kind(search: SearchKind, space: Space, where: Sequence[Condition], size: int) -> Literal["exact", "hnsw"]:
         able = space == "embedding" and not where
         return "hnsw" if able and (search == "hnsw" or (search == "auto" and size > EXACT_UP_TO)) else "exact"
+
+
+def _outdated(card: Card) -> bool:
+    try:
+        return has_newer_recipe(card.encoder, card.fingerprint)
+    except EncoderError:  # its weights are not here
+        return False
 
 
 def hit(entry: Entry, *, rank: int, value: float = 0.0, score: float = 0.0, closeness: float | None = None) -> Hit:

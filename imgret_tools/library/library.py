@@ -257,8 +257,11 @@ class Library:
         finally:
             self._writing.release()
 
-    def delete(self) -> None:
+    def delete(self, *, only_empty: bool = False) -> None:
         """Delete the library's own folder, never a picture.
+
+        Args:
+            only_empty: leave it where it holds a picture by the time nobody else writes.
 
         Raises:
             LibraryLocked: it is being written.
@@ -266,6 +269,8 @@ class Library:
         with said_plainly(self.home):
             self._lock.acquire("deleting", wait=WAIT, subject=f"Library {self.home.name!r}")
             try:
+                if only_empty and len(self):
+                    return
                 self.index.close()
                 away = Path(tempfile.mkdtemp(prefix=".gone-", dir=self.home.parent))
                 self.home.rename(away / self.home.name)
@@ -304,11 +309,11 @@ def require(card: Card, *, encoder: str, fingerprint: str) -> None:
     """
     if encoder != card.encoder:
         raise LibraryMismatch(
-            f"Library {card.name!r} was made with encoder {card.encoder}, not {encoder}; "
-            "leave the encoder out to use its own, or index into a new library."
+            f"Library {card.name!r} was made with encoder {card.encoder}, not {encoder}; leave the encoder out to use its own, "
+            f"index into a new library, or `imgret reencode --library {card.name} --encoder {encoder}`."
         )
     if fingerprint != card.fingerprint:
         raise LibraryMismatch(
             f"Library {card.name!r} was made with {encoder} weights {card.fingerprint}, the ones here are {fingerprint}; "
-            "bring back the first weights, or index into a new library."
+            f"bring back the first weights, or `imgret reencode --library {card.name}` to use these."
         )

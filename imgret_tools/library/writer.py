@@ -15,16 +15,17 @@ from numpy.typing import NDArray
 
 from imgret_tools.errors import IndexBroken, IndexUnavailable
 from imgret_tools.library import catalogue
-from imgret_tools.library.catalogue import transaction
+from imgret_tools.library.catalogue import Card, transaction
 from imgret_tools.library.chroma import VectorIndex
 from imgret_tools.library.faults import said_plainly
-from imgret_tools.library.feeding import feed
+from imgret_tools.library.feeding import feed, left_behind
 from imgret_tools.library.rows import RowFile, pixel_file, row_file
 from imgret_tools.library.survey import DISPLACED, Survey
 from imgret_tools.records import Entry
 
 _CHROMA_WAIT = 10.0
 _COPY = 4096
+_MOST_NAMED = 10_000
 _log = logging.getLogger(__name__)
 
 
@@ -59,7 +60,7 @@ class Writer:
         self._turn = threading.RLock()
         self._open, self._index_open = ExitStack(), False
         self._feeding = home / "chroma.feeding"
-        self.index_left_open = False
+        self.index_left_open = self._rows_replaced = False
         self.card = catalogue.read_card(connection)
 
     def close(self) -> None:
@@ -71,8 +72,10 @@ class Writer:
         """Open Chroma, so that `feed` may be called; files of it that cannot be used are made anew.
 
         Returns:
-            "", or why it cannot be had now (busy elsewhere, server away): what is stored then waits for the next time.
+            "", or why it cannot be had now (busy elsewhere, server away, too far behind): what is stored then waits.
         """
+        if not self._index.is_server and (behind := left_behind(self._connection)):
+            return f"Chroma's own index is left {behind} pictures behind, which would take it too long to take up; searches need it no more."
         for attempt in range(2):
             try:
                 self._open.enter_context(self._index.opened(self.card, doing, wait=_CHROMA_WAIT, writer=True))
@@ -83,7 +86,8 @@ class Writer:
             except IndexBroken as error:
                 if attempt:
                     return str(error)
-                _log.warning("Chroma's files of %s are made anew: %s", self.home, error)
+                level = logging.INFO if self._rows_replaced else logging.WARNING  # then it is as expected
+                _log.log(level, "Chroma's files of %s are made anew: %s", self.home, error)
                 self.wipe_index()
             except IndexUnavailable as error:
                 return str(error)
@@ -178,6 +182,52 @@ class Writer:
             stored=card.stored + len(rows),
             pixel_rows=place_of_pixels,
         )
+
+    def store_rows(self, entries: Sequence[Entry], rows: NDArray[np.float32]) -> None:
+        """Add or replace n pictures with their unit rows (n, dim) in one commit; they have no pixel rows.
+
+        What `store` does for many pictures at once that were not decoded here. Their ids and paths differ.
+        """
+        if not entries:
+            return
+        card = self.card
+        with said_plainly(self.home):
+            row_file(self.home, card).append(rows, after=card.stored)
+            with self._commit():
+                before = self._connection.total_changes
+                self._connection.executemany("DELETE FROM entries WHERE id = ?", ((entry.id,) for entry in entries))
+                replaced = self._connection.total_changes - before
+                revision = card.revision + 1
+                catalogue.insert_many(self._connection, entries, first_row=card.stored, revision=revision)
+                for entry in entries:
+                    if entry.label_by_user:
+                        self._remember_label(entry)
+                self._commit_card(images=card.images + len(entries) - replaced, stored=card.stored + len(entries))
+
+    def entries_at(self, paths: Sequence[str]) -> dict[str, tuple[Entry, int]]:
+        """Of the pictures at these paths each with its row number, by path."""
+        found: dict[str, tuple[Entry, int]] = {}
+        if not self.card.images:
+            return found
+        columns = ", ".join(catalogue.ENTRY)
+        for start in range(0, len(paths), _MOST_NAMED):
+            part = paths[start : start + _MOST_NAMED]
+            marks = ",".join("?" * len(part))
+            for row in self._connection.execute(f"SELECT row, {columns} FROM entries WHERE path IN ({marks})", part):
+                entry = catalogue.entry_of(row[1:])
+                found[entry.path] = entry, row[0]
+        return found
+
+    def ids_there(self, ids: Sequence[str]) -> set[str]:
+        """Which of these ids the library has."""
+        found: set[str] = set()
+        for start in range(0, len(ids), _MOST_NAMED):
+            part = ids[start : start + _MOST_NAMED]
+            marks = ",".join("?" * len(part))
+            found.update(
+                id_ for (id_,) in self._connection.execute(f"SELECT id FROM entries WHERE id IN ({marks})", part)
+            )
+        return found
 
     def store_pixels(self, pixels: Sequence[tuple[str, NDArray[np.uint8]]]) -> None:
         """Add pixel rows (size * size * 3,) uint8 of contents that have none, for all pictures with that content hash."""
@@ -287,21 +337,72 @@ class Writer:
         new = replace(card, generation=card.generation + 1)
         with said_plainly(self.home):
             live = catalogue.numbers_where(self._connection)
-            places = catalogue.numbers_where(self._connection, "pixel IS NOT NULL", column="pixel")
-            places = np.unique(places)
             _copy(row_file(self.home, card).matrix(card.stored), live, row_file(self.home, new))
-            _copy(pixel_file(self.home, card).matrix(card.pixel_rows), places, pixel_file(self.home, new))
+            places = self._copy_pixels(new)
             with self._commit():
                 # Numbers only fall, and in this order none meets one that is still in use.
                 self._connection.executemany(
                     "UPDATE entries SET row = ? WHERE row = ?",
                     [(new_number, int(old)) for new_number, old in enumerate(live) if new_number != old],
                 )
-                self._connection.executemany(
-                    "UPDATE entries SET pixel = ? WHERE pixel = ?",
-                    [(new_number, int(old)) for new_number, old in enumerate(places) if new_number != old],
-                )
+                self._renumber_pixels(places)
                 self._commit_card(generation=new.generation, stored=len(live), pixel_rows=len(places))
+
+    def replace_rows(
+        self,
+        batches: Iterable[tuple[Sequence[str], NDArray[np.float32]]],
+        *,
+        encoder: str,
+        fingerprint: str,
+        dim: int,
+        notice: str = "",
+    ) -> int:
+        """Give all pictures rows of another encoder, in one commit: until then, and if it fails, the old ones count.
+
+        Ids, labels, facts and pixel rows stay. All pictures then wait for Chroma.
+
+        Args:
+            batches: ids with their unit rows (n, `dim`), each id once; a picture that is not among them leaves.
+            encoder: what makes the rows, as the card records it.
+            fingerprint: of its weights.
+            dim: length of a row.
+            notice: for the card.
+
+        Returns:
+            How many pictures there are now.
+        """
+        new = replace(self.card, generation=self.card.generation + 1, dim=dim)
+        rows, ids = row_file(self.home, new), list[str]()
+        with said_plainly(self.home):
+            try:
+                rows.path.unlink(missing_ok=True)  # left by one that was killed
+                for batch, made in batches:
+                    rows.append(made, after=len(ids))
+                    ids += batch
+                places = self._copy_pixels(new)
+                with self._commit():
+                    self._connection.execute("UPDATE entries SET row = -1 - row")  # out of the way of the new numbers
+                    self._connection.executemany(
+                        "UPDATE entries SET row = ? WHERE id = ?", [(number, id_) for number, id_ in enumerate(ids)]
+                    )
+                    self._connection.execute("DELETE FROM entries WHERE row < 0")
+                    self._connection.execute("DELETE FROM departed")
+                    self._connection.execute("UPDATE entries SET fed = 0")
+                    self._renumber_pixels(places)
+                    self._commit_card(
+                        encoder=encoder,
+                        fingerprint=fingerprint,
+                        dim=dim,
+                        notice=notice,
+                        images=len(ids),
+                        generation=new.generation,
+                        stored=len(ids),
+                        pixel_rows=len(places),
+                    )
+                self._rows_replaced = True
+            finally:
+                self.sweep()
+        return len(ids)
 
     def sweep(self) -> None:
         """Delete rows files that do not count any more."""
@@ -326,6 +427,20 @@ class Writer:
         changed = {"revision": self.card.revision + 1, **changes}
         catalogue.set_card(self._connection, **changed)
         self.card = catalogue.read_card(self._connection)
+
+    def _copy_pixels(self, new: Card) -> NDArray[np.intp]:
+        """Write the pixel rows in use into the file of the card `new`; returns their places in the old one, ascending."""
+        card = self.card
+        places = np.unique(catalogue.numbers_where(self._connection, "pixel IS NOT NULL", column="pixel"))
+        _copy(pixel_file(self.home, card).matrix(card.pixel_rows), places, pixel_file(self.home, new))
+        return places
+
+    def _renumber_pixels(self, places: NDArray[np.intp]) -> None:
+        """Inside a commit: name the pixel rows by their places in the new file. Numbers only fall, so that none meets another."""
+        self._connection.executemany(
+            "UPDATE entries SET pixel = ? WHERE pixel = ?",
+            [(new_number, int(old)) for new_number, old in enumerate(places) if new_number != old],
+        )
 
     def _free_paths(self, entries: Sequence[Entry]) -> None:
         """Let go of the paths that entries are about to leave or to take, so that two may exchange theirs."""

@@ -41,11 +41,15 @@ class ThumbnailCache:
 
     def get(self, key: str, source: Path, stamp: object) -> Path:
         """The thumbnail's file, drawn from `source` if it is not there yet. Raises ImageError for a broken `source`."""
+        return self.made(key, stamp) or self.put(key, stamp, open_picture(source, at_least=self._side).image)
+
+    def made(self, key: str, stamp: object) -> Path | None:
+        """The thumbnail's file, if it is there."""
         target = self._target(key, stamp)
         with suppress(OSError):
             if target.stat().st_size:
                 return target
-        return self.put(key, stamp, open_picture(source, at_least=self._side).image)
+        return None
 
     def put(self, key: str, stamp: object, image: Image.Image) -> Path:
         """The file of a thumbnail drawn from `image` (upright RGB), in the place of earlier ones of `key`."""

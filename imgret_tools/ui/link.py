@@ -10,7 +10,7 @@ from typing import get_args
 from PIL import Image
 
 from imgret_tools.engine.query import Query
-from imgret_tools.records import Entry, Match, Measure, Space
+from imgret_tools.records import Entry, Match, Measure, Refine, Space
 from imgret_tools.tools import ImageTools
 
 PAGE = 12
@@ -24,6 +24,7 @@ class Asked:
     Attributes:
         image: an id of the library, or a URL where the app allows it.
         where: filters in one line, as `filters.split_where` reads them.
+        refine: whether neighbours may refine the order of the hits.
         match: the least that a hit must be.
         also: further parts of the query, one a line, as `parse_part` reads them.
         upload: file of a picture that the visitor gave; no link can hold it.
@@ -40,6 +41,7 @@ class Asked:
     match: Match = "weak"
     also: str = ""
     offset: int = 0
+    refine: Refine = "auto"
     upload: str | None = None
 
     def link(self) -> dict[str, str | int | float]:
@@ -57,7 +59,7 @@ class Asked:
             NotFound: no such image in the library.
             PathRefused: a URL where the app allows none; a link never names a file.
         """
-        image: Path | Image.Image | Entry | None = Path(self.upload) if self.upload else None
+        image: Path | Image.Image | Entry | None = tools.taken_in(Path(self.upload)) if self.upload else None
         if self.image.startswith(("http://", "https://")):
             image = tools.picture(self.image, self.library)
         elif self.image:
@@ -83,6 +85,7 @@ class Asked:
             where=parameters.get("where", ""),
             match=match if match in get_args(Match) else "weak",  # type: ignore[arg-type]
             also=parameters.get("also", ""),
+            refine="off" if parameters.get("refine") == "off" else "auto",
             offset=min(int(_number(parameters.get("offset"), 0)), 1_000_000),
         )
 

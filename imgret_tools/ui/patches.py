@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from html import escape
 from pathlib import Path
 from typing import Any, ClassVar, get_type_hints
@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import gradio as gr
 import orjson
-from gradio import component_meta
+from gradio import component_meta, processing_utils, utils
 from gradio.components import Component
 from gradio.data_classes import ImageData
 from gradio.processing_utils import save_bytes_to_cache
@@ -22,8 +22,8 @@ from gradio.utils import get_upload_folder
 from imgret_tools.errors import BadInput, ImgretError
 from imgret_tools.ui.texts.table import Language, said
 
-Bound = list[tuple[Component, dict[str, str]]]
-"""Components, and which of their properties show which text."""
+Bound = list[tuple[Component, dict[str, str | Callable[[Language], object]]]]
+"""Components, and which of their properties show which text; a function where a property is more than one text."""
 
 
 @contextmanager
@@ -64,6 +64,16 @@ with _without_stubs():
             return [{"image": {"url": url}, "caption": caption} for url, caption in value or []]
 
 
+async def _fetch_nothing(url: str, cache_dir: str) -> str:
+    """In place of Gradio's own: it would fetch whatever address a visitor names as a file."""
+    raise gr.Error("Addresses are not fetched here; send the picture itself.", print_exception=False)
+
+
+processing_utils.async_ssrf_protected_download = _fetch_nothing
+# Around every call Gradio imports matplotlib and changes its backend for the whole process; figures here need no backend.
+utils.MatplotlibBackendMananger = nullcontext  # type: ignore[misc, assignment]
+
+
 @contextmanager
 def shown_errors() -> Iterator[None]:
     """What goes wrong on purpose is shown to the visitor as it reads."""
@@ -73,9 +83,9 @@ def shown_errors() -> Iterator[None]:
         raise gr.Error(escape(str(error)), print_exception=False) from None
 
 
-def address(file: Path) -> str:
-    """Where the page finds a file of a folder that Gradio serves."""
-    return f"gradio_api/file={quote(str(file))}"
+def address(library: str, id_: str) -> str:
+    """Where the page finds the thumbnail of an indexed picture, relative to itself; it names no folder."""
+    return f"thumbnail/{quote(library, safe='')}/{quote(id_, safe='')}"
 
 
 def file_for(button: Component, name: str, content: bytes) -> str:
@@ -119,5 +129,8 @@ def _received(value: object, upload: Callable[[bytes], str]) -> object:
 
 def spoken(bound: Bound, language: Language) -> list[dict[str, object]]:
     """An update for each bound component, in its order."""
-    updates: list[dict[str, Any]] = [{name: said(language, key) for name, key in texts.items()} for _, texts in bound]
+    updates: list[dict[str, Any]] = [
+        {name: key(language) if callable(key) else said(language, key) for name, key in texts.items()}
+        for _, texts in bound
+    ]
     return [gr.update(**update) for update in updates]

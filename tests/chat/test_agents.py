@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, photo
+from conftest import ROOT, other_python, photo
 from wire_servers import KEY, Asked, Step, provider
 
 from imgret_tools import ImageTools
@@ -17,7 +17,11 @@ from imgret_tools import ImageTools
 def run(tools: ImageTools, script: str, *arguments: str, **environment: str) -> str:
     settings = tools.runtime.settings
     done = subprocess.run(
-        [sys.executable, str(ROOT / "agents" / script), *arguments],
+        [
+            str(other_python("openai")) if script == "openai_agent.py" else sys.executable,
+            str(ROOT / "agents" / script),
+            *arguments,
+        ],
         env=os.environ
         | {
             "PYTHONPATH": str(ROOT),
@@ -50,7 +54,7 @@ def script(asked: Asked) -> Step:
 
 @pytest.mark.parametrize(
     ("name", "model"),
-    [("langchain_agent.py", "openai:test"), ("smolagents_agent.py", "test")],
+    [("langchain_agent.py", "openai:test"), ("smolagents_agent.py", "test"), ("openai_agent.py", "test")],
 )
 def test_an_agent_searches_and_answers(indexed: ImageTools, name: str, model: str) -> None:
     with provider("openai", script) as server:

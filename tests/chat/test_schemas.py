@@ -49,8 +49,10 @@ def test_python_langchain_and_mcp_show_the_same(indexed: ImageTools) -> None:
         {"name": tool.name, "description": tool.description, "arguments": tool.tool_call_schema.model_json_schema()}  # type: ignore[union-attr]
         for tool in as_langchain_tools(indexed)
     ]
-    listed = run_async(make_mcp(indexed).list_tools())
-    mcp = [{"name": tool.name, "description": tool.description, "arguments": tool.inputSchema} for tool in listed]
+    mcp = [
+        {"name": tool["name"], "description": tool["description"], "arguments": tool["inputSchema"]}
+        for tool in make_mcp(indexed).tools()
+    ]
     for name in TOOLS:
         method = getattr(ImageTools, name)
         description, told = read_docstring(method)

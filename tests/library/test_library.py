@@ -124,6 +124,14 @@ def test_a_view_survives_compaction(library: Library) -> None:
     assert sorted(file.name for file in library.home.glob("*-*.*")) == ["pixels-16-1.u8", "rows-1.f32"]
 
 
+def test_an_empty_library_is_deleted_and_one_that_another_process_has_filled_is_not(tmp_path: Path) -> None:
+    for count in (0, 3):
+        library = make(tmp_path / f"library-{count}", count)
+        library.delete(only_empty=True)
+        assert library.home.exists() == bool(count)
+    assert len(all_entries(library)) == 3
+
+
 def test_what_is_computed_for_a_revision_is_computed_once(library: Library) -> None:
     calls: list[int] = []
 

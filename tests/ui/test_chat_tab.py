@@ -12,8 +12,11 @@ import pytest
 from conftest import entries_of, free_port, multiply
 
 from imgret_tools import ImageTools, Runtime
+from imgret_tools.chat.events import Called, Said
 from imgret_tools.chat.offline import OfflineModel
 from imgret_tools.chat.talk import Chat
+from imgret_tools.ui.tabs.chat import STARTERS
+from imgret_tools.ui.texts.table import Language, said
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -80,6 +83,35 @@ def test_a_visitor_asks_and_sees_pictures(browser: Browser, address: str, indexe
     page.locator("#chat_clear").click()
     expect(page.locator("#chat")).not_to_contain_text("Found 3 pictures")
     page.close()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+def test_one_may_begin_with_a_click_and_open_a_picture_of_an_answer(browser: Browser, address: str) -> None:
+    from playwright.sync_api import expect
+
+    page = browser.new_page()
+    page.goto(address)
+    page.locator("#chat_box textarea").fill("half a question")
+    page.get_by_role("button", name="show the 5 newest pictures").click()
+    expect(page.locator("#chat img")).to_have_count(5, timeout=60_000)
+    expect(page.locator("#chat_box textarea")).to_have_value("half a question")
+    page.locator("#chat button[data-id]").nth(1).click()
+    large = page.locator("dialog.imgret-large img")
+    expect(large).to_be_visible(timeout=60_000)
+    assert large.evaluate("image => image.naturalWidth") > 256
+    page.keyboard.press("Escape")
+    expect(large).not_to_be_visible()
+    page.close()
+
+
+@pytest.mark.parametrize("key", STARTERS)
+@pytest.mark.parametrize("language", ["en", "vi"])
+def test_what_one_may_begin_with_is_understood(indexed: ImageTools, key: str, language: Language) -> None:
+    events = list(Chat(indexed, OfflineModel()).ask(said(language, key)))
+    called = {"chat_try_describe": "describe_library", "chat_try_newest": "search_similar_image"}
+    called["chat_try_twice"] = "find_duplicates"
+    assert [one.name for one in events if isinstance(one, Called)] == ([called[key]] if key in called else [])
+    assert any(isinstance(one, Said) for one in events)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")

@@ -91,6 +91,23 @@ def test_indexing_reports_and_escapes_a_broken_file(page: Page, app: str) -> Non
     assert first_caption(page).startswith("rocket")
 
 
+def test_a_library_is_encoded_anew_by_one_click(page: Page, app: str) -> None:
+    visit(page, app)
+    page.get_by_role("tab", name="Index").click()
+    page.locator("#folder textarea, #folder input").fill("photos/cheetah")
+    page.locator("#new_library textarea, #new_library input").fill("anew")
+    page.locator("#index").click()
+    page.wait_for_selector("#report a", timeout=60_000)
+    page.locator("#anew").get_by_text("Encode a library anew").click()
+    page.locator("#anew_library input").fill("anew")
+    page.locator("#anew_library input").press("Enter")
+    page.locator("#anew_encoder input").fill("mini:2")
+    page.locator("#anew_encoder input").press("Enter")
+    page.locator("#anew_start").click()
+    page.wait_for_selector("#report :text('rows of mini:2')", timeout=60_000)
+    assert "3 pictures of anew" in page.locator("#report").inner_text()
+
+
 def test_the_comparison_is_drawn(page: Page, app: str) -> None:
     visit(page, app)
     page.get_by_role("tab", name="Compare").click()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from html import escape
 from io import BytesIO
 from pathlib import Path
 
@@ -13,14 +15,20 @@ import gradio as gr
 from PIL import Image
 
 from imgret_tools.chat.events import Answered, Called, Said, Talk, Working
-from imgret_tools.comparing.figure import png_of, thumbnail_of
+from imgret_tools.comparing.figure import png_of
 from imgret_tools.comparing.report import Comparison
 from imgret_tools.engine.runtime import Runtime
 from imgret_tools.errors import ImgretError
+from imgret_tools.pictures.thumbnails import thumbnail
 from imgret_tools.records import SearchReport, Shown, quoted
 from imgret_tools.ui.patches import Bound
+from imgret_tools.ui.texts.table import said
 from imgret_tools.ui.uploads import showable
 
+STARTERS = ("chat_try_describe", "chat_try_newest", "chat_try_twice", "chat_try_help")
+"""What one may begin with, each a text that the offline model answers."""
+_SCRIPT = Path(__file__).with_name("chat.js")
+_LARGE = 1280
 _PAUSE = 0.1
 """Seconds between two sights of an answer that is being written: each costs the page a drawing."""
 
@@ -49,9 +57,23 @@ def chat_tab(runtime: Runtime, start: Callable[[], Talk]) -> ChatTab:
         runtime: Where thumbnails come from.
         start: Begins a talk; called once a visitor, on the server, where the provider's key stays.
     """
+
+    def look(picture: list[str]) -> dict[str, str] | None:
+        """A picture of an answer, [library, id], large; None where it has gone since."""
+        try:
+            library, id_ = map(str, picture)
+            entry = runtime.entry(id_, library)
+            data = thumbnail(runtime.open_query(entry, _LARGE // 2), _LARGE)
+        except (ImgretError, OSError, ValueError, TypeError):
+            return None
+        return {"picture": _data_url(data), "label": entry.label or Path(entry.path).name}
+
     conversation = gr.State(None)
+    gr.HTML(elem_id="chat_large", js_on_load=_SCRIPT.read_text("utf-8"), server_functions=[look])
     chatbot = gr.Chatbot(elem_id="chat", show_label=False, height=560, buttons=["copy"])
     box = gr.MultimodalTextbox(elem_id="chat_box", show_label=False, file_types=["image"], file_count="single")
+    with gr.Row(elem_id="chat_starters"):
+        starters = [gr.Button(said("en", key), size="sm", variant="secondary") for key in STARTERS]
     with gr.Row():
         stop = gr.Button(elem_id="chat_stop")
         clear = gr.Button(elem_id="chat_clear")
@@ -65,6 +87,12 @@ def chat_tab(runtime: Runtime, start: Callable[[], Talk]) -> ChatTab:
             yield list(shown), now, box_next
             box_next = gr.skip()  # what the visitor writes meanwhile stays
 
+    def started(
+        text: str, now: Conversation | None
+    ) -> Iterator[tuple[list[gr.ChatMessage], Conversation, dict[str, object]]]:
+        for shown, then, _ in reply({"text": text, "files": []}, now):
+            yield shown, then, gr.skip()
+
     asked = box.submit(
         reply,
         [box, conversation],
@@ -73,6 +101,16 @@ def chat_tab(runtime: Runtime, start: Callable[[], Talk]) -> ChatTab:
         api_visibility="private",
         concurrency_limit=4,
     )
+    starting = [
+        starter.click(
+            started,
+            [starter, conversation],
+            [chatbot, conversation, box],
+            api_visibility="private",
+            concurrency_limit=4,
+        )
+        for starter in starters
+    ]
 
     def stopped(now: Conversation | None) -> None:
         if now is not None:
@@ -89,7 +127,7 @@ def chat_tab(runtime: Runtime, start: Callable[[], Talk]) -> ChatTab:
         cleared,
         conversation,
         [chatbot, conversation],
-        cancels=[asked],
+        cancels=[asked, *starting],
         api_visibility="private",
     )
     bound: Bound = [
@@ -97,6 +135,8 @@ def chat_tab(runtime: Runtime, start: Callable[[], Talk]) -> ChatTab:
         (stop, {"value": "chat_stop"}),
         (clear, {"value": "chat_clear"}),
     ]
+    for starter, key in zip(starters, STARTERS, strict=True):
+        bound.append((starter, {"value": key}))
     return ChatTab(bound, asked)
 
 
@@ -168,7 +208,7 @@ def _finish(calls: dict[str, gr.ChatMessage], event: Answered) -> None:
         message.metadata = {"title": message.metadata.get("title", event.name), "status": "done"}
 
 
-def _pictures(runtime: Runtime, event: Answered) -> gr.Gallery | gr.Image | None:
+def _pictures(runtime: Runtime, event: Answered) -> gr.HTML | gr.Image | None:
     """What a tool found, to look at, opened here so that no folder of pictures is served.
 
     Of a search the hits' thumbnails with rank and label, of a comparison its figure.
@@ -177,13 +217,26 @@ def _pictures(runtime: Runtime, event: Answered) -> gr.Gallery | gr.Image | None
         with Image.open(BytesIO(png_of(event.report, runtime))) as figure:
             return gr.Image(figure.copy(), show_label=False, buttons=[])
     if isinstance(event.report, Shown) and event.report.library:
-        seen = thumbnail_of(event.report.library, runtime, event.report.id)
-        return gr.Image(seen, show_label=False, buttons=[]) if seen is not None else None
-    if not isinstance(event.report, SearchReport):
+        shown = [(event.report.id, event.report.name)]
+    elif isinstance(event.report, SearchReport):
+        shown = [(hit.id, f"#{hit.rank} {hit.label}".strip()) for hit in event.report.hits]
+    else:
         return None
-    shown = [
-        (picture, f"#{hit.rank} {hit.label}".strip())
-        for hit in event.report.hits
-        if (picture := thumbnail_of(event.report.library, runtime, hit.id)) is not None
-    ]
-    return gr.Gallery(shown, columns=5, height="auto", show_label=False) if shown else None
+    found = [_button(event.report.library, id_, caption, runtime) for id_, caption in shown]
+    return gr.HTML(f"<div class='imgret-answer'>{''.join(found)}</div>") if any(found) else None
+
+
+def _button(library: str, id_: str, caption: str, runtime: Runtime) -> str:
+    """A thumbnail that opens large; "" where it has gone since."""
+    try:
+        data = runtime.thumbnail(runtime.entry(id_, library)).read_bytes()
+    except (ImgretError, OSError):
+        return ""
+    return (
+        f"<button data-library='{escape(library)}' data-id='{escape(id_)}'>"
+        f"<img src='{_data_url(data)}' alt=''><span>{escape(caption)}</span></button>"
+    )
+
+
+def _data_url(jpeg: bytes) -> str:
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}"

@@ -1,4 +1,4 @@
-"""The index tab: a folder or uploads into a library, with a real progress bar, cancel and a report."""
+"""The index tab: a folder or uploads into a library, or a library encoded anew, with progress, cancel and a report."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ from urllib.parse import quote
 
 import gradio as gr
 
-from imgret_tools.errors import BadInput
+from imgret_tools.encoders import NICKNAMES
+from imgret_tools.errors import BadInput, ImgretError
 from imgret_tools.library.library import folder_name
-from imgret_tools.records import IndexReport, Progress
+from imgret_tools.records import Failure, IndexReport, Progress, ReencodeReport
 from imgret_tools.tools import ImageTools
 from imgret_tools.ui.jobs import Runs
 from imgret_tools.ui.patches import Bound
+from imgret_tools.ui.texts.encoders import VIETNAMESE
 from imgret_tools.ui.texts.table import Language, said
 from imgret_tools.ui.uploads import TAKEN, unpack
 
 _SHOWN = 200
+_OWN = "own"
 
 
 class IndexTab:
@@ -26,10 +29,10 @@ class IndexTab:
     Attributes:
         bound: components whose texts follow the language.
         finished: the event after a run, for what shows the libraries.
+        anew: the choice of a library to encode anew.
     """
 
-    def __init__(self, tools: ImageTools, language: gr.State) -> None:
-
+    def __init__(self, tools: ImageTools, language: gr.State, libraries: list[str], library: str) -> None:
         self._tools = tools
         self._runs = Runs()
         with gr.Row():
@@ -38,7 +41,7 @@ class IndexTab:
                 self.files = gr.File(file_count="multiple", file_types=["image", *TAKEN], elem_id="uploads", height=140)
                 self.library = gr.Textbox(value="default", elem_id="new_library")
                 self.encoder = gr.Dropdown(
-                    ["auto", "mini", "openclip:ViT-B-32/laion2b_s34b_b79k"],
+                    encoder_choices("en"),
                     value=tools.runtime.settings.encoder,
                     allow_custom_value=True,
                     elem_id="encoder",
@@ -46,15 +49,26 @@ class IndexTab:
                 with gr.Row():
                     self.start = gr.Button(variant="primary", elem_id="index")
                     self.cancel = gr.Button(elem_id="cancel")
+                with gr.Accordion(open=False, elem_id="anew") as fold:
+                    hint = gr.HTML()
+                    self.anew = gr.Dropdown(libraries, value=library or None, elem_id="anew_library")
+                    offer = gr.HTML(elem_id="anew_offer")
+                    other = gr.Dropdown(_encoders("en"), value=_OWN, allow_custom_value=True, elem_id="anew_encoder")
+                    again = gr.Button(elem_id="anew_start")
             with gr.Column(min_width=300):
                 self.report = gr.HTML(elem_id="report")
         self.bound: Bound = [
             (self.folder, {"label": "folder", "placeholder": "folder_hint"}),
             (self.files, {"label": "upload"}),
             (self.library, {"label": "new_library"}),
-            (self.encoder, {"label": "encoder"}),
+            (self.encoder, {"label": "encoder", "choices": encoder_choices}),
             (self.start, {"value": "start"}),
             (self.cancel, {"value": "cancel"}),
+            (fold, {"label": "anew"}),
+            (hint, {"value": "anew_hint"}),
+            (self.anew, {"label": "library"}),
+            (other, {"label": "anew_encoder", "choices": _encoders}),
+            (again, {"value": "anew_start"}),
         ]
         self.finished = self.start.click(
             self._run,
@@ -64,6 +78,15 @@ class IndexTab:
             concurrency_limit=2,
             show_progress="hidden",
         )
+        self.anew.change(self._offer, [language, self.anew], [offer, fold], api_visibility="private")
+        again.click(
+            self._run_anew,
+            [language, self.anew, other],
+            self.report,
+            api_visibility="private",
+            concurrency_limit=2,
+            show_progress="hidden",
+        ).then(self._offer, [language, self.anew], [offer, fold], api_visibility="private")
         self.cancel.click(self._runs.cancel, None, None, api_visibility="private", queue=False)
 
     def _run(
@@ -75,6 +98,29 @@ class IndexTab:
             said(language, "indexing"),
             lambda progress, cancelled: self._index(folder, files, library, encoder, progress, cancelled),
             lambda report: indexed(language, report),
+        )
+
+    def _offer(self, language: Language, library: str | None) -> list[object]:
+        """The line that says that encoding a library anew is worth it, if it is; the fold is then open."""
+        try:
+            offered = bool(library) and self._tools.runtime.is_outdated(str(library))
+        except ImgretError:  # gone, or damaged: what shows it says so
+            offered = False
+        text = f"<p>{escape(said(language, 'anew_offer', library=str(library)))}</p>" if offered else ""
+        return [text, gr.update(open=True) if offered else gr.skip()]
+
+    def _run_anew(self, language: Language, library: str | None, encoder: str, request: gr.Request) -> Iterator[str]:
+        yield from self._runs.shown(
+            language,
+            request,
+            said(language, "indexing"),
+            lambda progress, cancelled: self._tools.reencode(
+                library=library or "default",
+                encoder=None if encoder == _OWN else encoder,
+                progress=progress,
+                cancelled=cancelled,
+            ),
+            lambda report: encoded(language, report),
         )
 
     def _index(
@@ -103,6 +149,48 @@ class IndexTab:
         )
 
 
+def encoder_choices(language: Language) -> list[tuple[str, str]]:
+    """What the choice of an encoder shows, and its name."""
+    purposes = {one.name: one.purpose if language == "en" else VIETNAMESE[one.name] for one in NICKNAMES}
+    return [
+        (said(language, "encoder_auto"), "auto"),
+        (said(language, "encoder_mini"), "mini"),
+        *(
+            (said(language, "encoder_choice", name=one.name, purpose=purposes[one.name], size=one.megabytes), one.name)
+            for one in NICKNAMES
+        ),
+    ]
+
+
+def _encoders(language: Language) -> list[tuple[str, str]]:
+    return [(said(language, "anew_own"), _OWN), *encoder_choices(language)]
+
+
+def encoded(language: Language, report: ReencodeReport) -> str:
+    """What encoding anew did, as HTML."""
+    if report.cancelled:
+        return f"<p>{escape(said(language, 'anew_cancelled'))}</p>"
+    done = said(
+        language,
+        "anew_done",
+        images=report.images,
+        library=report.library,
+        encoder=report.encoder,
+        thumbnails=report.from_thumbnails,
+        failed=len(report.failed),
+        seconds=report.seconds,
+    )
+    notice = f"<p>{escape(report.notice)}</p>" if report.notice else ""
+    return f"<p><strong>{escape(done)}</strong></p>{notice}{_failures(language, report.failed)}"
+
+
+def _failures(language: Language, failed: list[Failure]) -> str:
+    if not failed:
+        return ""
+    lines = "".join(f"<li>{escape(failure.path)}: {escape(failure.reason)}</li>" for failure in failed[:_SHOWN])
+    return f"<p>{escape(said(language, 'failed_files'))}</p><ul class='imgret-failed'>{lines}</ul>"
+
+
 def indexed(language: Language, report: IndexReport) -> str:
     """What indexing did, as HTML, with the way to search it."""
     counts = {
@@ -113,11 +201,7 @@ def indexed(language: Language, report: IndexReport) -> str:
         parts.append(f"<p>{escape(said(language, 'cancelled'))}</p>")
     if report.notice:
         parts.append(f"<p>{escape(report.notice)}</p>")
-    if report.failed:
-        lines = "".join(
-            f"<li>{escape(failure.path)}: {escape(failure.reason)}</li>" for failure in report.failed[:_SHOWN]
-        )
-        parts.append(f"<p>{escape(said(language, 'failed_files'))}</p><ul class='imgret-failed'>{lines}</ul>")
+    parts.append(_failures(language, report.failed))
     if report.total:
         link = f"?library={quote(report.library, safe='')}&lang={language}"
         text = said(language, "search_indexed", library=report.library, count=report.total)

@@ -59,6 +59,7 @@ class SearchTab:
                     self.k = gr.Slider(1, 60, value=PAGE, step=1, elem_id="k")
                     self.measure = gr.Dropdown(list(get_args(Measure)), value="cosine", elem_id="measure")
                     self.space = gr.Dropdown(list(get_args(Space)), value="embedding", elem_id="space")
+                    self.refine = gr.Checkbox(value=True, elem_id="refine")
                     self.also = gr.Textbox(lines=2, max_lines=6, elem_id="also")
                     self.match = gr.Dropdown(list(reversed(get_args(Match))), value="weak", elem_id="match")
                 with gr.Accordion(open=False, elem_id="history") as self.history:
@@ -103,6 +104,7 @@ class SearchTab:
             (self.k, {"label": "k"}),
             (self.measure, {"label": "measure"}),
             (self.space, {"label": "space"}),
+            (self.refine, {"label": "refine", "info": "refine_hint"}),
             (self.also, {"label": "also", "placeholder": "also_hint"}),
             (self.match, {"label": "match", "info": "match_hint"}),
             (self.history, {"label": "history"}),
@@ -115,7 +117,7 @@ class SearchTab:
             (self.downloads, {"label": "download"}),
             *self.detail.bound,
         ]
-        self.queries = [self.text, self.url, self.not_text, self.k, self.measure, self.space,
+        self.queries = [self.text, self.url, self.not_text, self.k, self.measure, self.space, self.refine,
                         self.match, self.also, *self.facets.inputs]  # fmt: skip
         self.outputs = [self.status, self.hits, self.asked, self.report, self.told, self.previous, self.next,
                         self.detail.panel]  # fmt: skip
@@ -127,7 +129,7 @@ class SearchTab:
         searching: dict[str, Any] = {**private, "queue": False, "show_progress_on": self.status}
         asking = [
             self.library, self.image, self.url, self.text, self.not_text, self.k, self.measure, self.space,
-            self.match, self.also, *self.facets.inputs,
+            self.refine, self.match, self.also, *self.facets.inputs,
         ]  # fmt: skip
         for event in (self.go.click, self.text.submit, self.not_text.submit, self.facets.line_typed.submit):
             event(self._fresh, [language, *asking], self.outputs, **searching).then(None, self.told, None, js=_SEARCHED)
@@ -158,8 +160,8 @@ class SearchTab:
             return [*_unchanged(8), *choices, gr.skip()]
         url = asked.image if asked.image.startswith("http") else ""
         return [
-            asked.text, url, asked.not_text, asked.k, asked.measure, asked.space, asked.match, asked.also, *choices,
-            asked.where,
+            asked.text, url, asked.not_text, asked.k, asked.measure, asked.space, asked.refine == "auto", asked.match,
+            asked.also, *choices, asked.where,
         ]  # fmt: skip
 
     def opened(self, language: Language, asked: Asked | None) -> list[object]:
@@ -195,6 +197,7 @@ class SearchTab:
             library=asked.library,
             where=split_where(asked.where),
             offset=asked.offset,
+            refine=asked.refine,
         )
         found, report = report.hits, judged(report, asked.match)
         status = self._status(language, report, found)
@@ -227,6 +230,7 @@ class SearchTab:
         k: int,
         measure: Measure,
         space: Space,
+        refine: bool,
         match: Match,
         also: str,
         *filters: str | None,
@@ -234,7 +238,18 @@ class SearchTab:
         address = (url or "").strip() if not image else ""
         where = self.facets.line(*filters)
         asked = Asked(
-            library, text or "", not_text or "", address, measure, space, int(k), where, match, also or "", upload=image
+            library,
+            text or "",
+            not_text or "",
+            address,
+            measure,
+            space,
+            int(k),
+            where,
+            match,
+            also or "",
+            refine="auto" if refine else "off",
+            upload=image,
         )
         return self.run(language, asked)
 
@@ -266,9 +281,10 @@ class SearchTab:
 
     def _thumbnail(self, library: str, hit: Hit) -> str:
         try:
-            return address(self._tools.runtime.thumbnail(self._tools.runtime.entry(hit.id, library)))
+            self._tools.runtime.thumbnail(self._tools.runtime.entry(hit.id, library))
         except (ImageError, NotFound):  # gone since: an empty place, so that the others keep theirs
             return _GONE
+        return address(library, hit.id)
 
     def _status(self, language: Language, report: SearchReport, found: list[Hit]) -> str:
         better = said(language, "higher" if report.measure in ("cosine", "pearson") else "lower")
@@ -285,6 +301,8 @@ class SearchTab:
             if report.hits
             else said(language, "nothing")
         ]
+        if report.refined:
+            parts.append(said(language, "refined"))
         translation = translate(str(report.query.get("text") or ""))
         if translation is not None and translation.unknown:
             parts.append(said(language, "unknown_words", words=", ".join(translation.unknown)))

@@ -20,6 +20,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "Find red apples - more like the second one - compare the measures for #1",
         "Tìm táo đỏ - thêm ảnh giống cái thứ hai - so sánh các độ đo cho #1",
     ),
+    "chat_try_describe": ("what is in this library", "trong thư viện có gì"),
+    "chat_try_newest": ("show the 5 newest pictures", "xem 5 ảnh mới nhất"),
+    "chat_try_twice": ("which pictures are there twice", "ảnh nào bị trùng"),
+    "chat_try_help": ("what can you do", "bạn làm được gì"),
     "chat_stop": ("Stop", "Dừng"),
     "chat_clear": ("New chat", "Cuộc trò chuyện mới"),
     "library": ("Library", "Thư viện"),
@@ -44,6 +48,15 @@ TEXTS: dict[str, tuple[str, str]] = {
     "k": ("How many", "Số lượng"),
     "measure": ("Measure", "Độ đo"),
     "space": ("Space", "Không gian"),
+    "refine": (
+        "Let neighbours refine the order of a picture search",
+        "Dùng ảnh lân cận để xếp lại kết quả tìm bằng ảnh",
+    ),
+    "refine_hint": (
+        "Where it helps, and only for cosine and l2; the values stay those of the measure.",
+        "Chỉ khi có ích, với cosine và l2; giá trị vẫn là của độ đo.",
+    ),
+    "refined": ("Order refined by what their neighbours show.", "Thứ tự đã xếp lại theo các ảnh lân cận."),
     "match": ("At least this match", "Mức khớp tối thiểu"),
     "match_hint": (
         "weak shows all, fair and strong only what fits better than chance in this library.",
@@ -135,6 +148,37 @@ TEXTS: dict[str, tuple[str, str]] = {
     "upload": ("…or pictures, or a zip of them", "…hoặc các ảnh, hoặc một tệp zip"),
     "new_library": ("Name of the library", "Tên thư viện"),
     "encoder": ("Encoder of a new library", "Bộ mã hóa của thư viện mới"),
+    "encoder_auto": ("auto: course where it can be had, else mini", "auto: course nếu có được, nếu không thì mini"),
+    "encoder_mini": (
+        "mini: at once and offline, things and animals, English and Vietnamese",
+        "mini: dùng được ngay, không cần mạng, đồ vật và con vật, tiếng Anh và tiếng Việt",
+    ),
+    "encoder_choice": ("{name}: {purpose} ({size} MB)", "{name}: {purpose} ({size} MB)"),
+    "anew": ("Encode a library anew", "Mã hóa lại một thư viện"),
+    "anew_hint": (
+        "Its pictures get rows of the encoder chosen here; ids, labels and favourites stay. Until it is done, and if it is "
+        "cancelled, the library is as it was.",
+        "Các ảnh được mã hóa lại bằng bộ mã hóa chọn ở đây; id, nhãn và mục yêu thích giữ nguyên. Cho đến khi xong, và nếu "
+        "bị hủy, thư viện vẫn như cũ.",
+    ),
+    "anew_encoder": ("Encoder", "Bộ mã hóa"),
+    "anew_own": ("its own, as it is now", "bộ mã hóa của chính nó, bản hiện tại"),
+    "anew_start": ("Encode anew", "Mã hóa lại"),
+    "anew_offer": (
+        "{library} was made with an older recipe of its encoder: encoding it anew gives better results.",
+        "{library} được tạo bằng bản cũ của bộ mã hóa: mã hóa lại sẽ cho kết quả tốt hơn.",
+    ),
+    "anew_done": (
+        "{images} pictures of {library} now have rows of {encoder}, {thumbnails} of them read from thumbnails, {failed} failed, in "
+        "{seconds:.1f} s",
+        "{images} ảnh của {library} giờ được mã hóa bằng {encoder}, {thumbnails} ảnh đọc từ hình thu nhỏ, lỗi {failed}, trong "
+        "{seconds:.1f} giây",
+    ),
+    "anew_cancelled": ("Cancelled; the library is as it was.", "Đã hủy; thư viện vẫn như cũ."),
+    "arriving": (
+        "The demo library is being made; this happens once and takes some seconds…",
+        "Đang tạo thư viện mẫu; việc này chỉ xảy ra một lần và mất vài giây…",
+    ),
     "start": ("Index", "Lập chỉ mục"),
     "cancel": ("Cancel", "Hủy"),
     "progress": (
