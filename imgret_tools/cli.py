@@ -493,6 +493,20 @@ def doctor(
 
 
 @app.command()
+def duplicates(
+    library: LibraryName = "default",
+    like: Annotated[
+        str, typer.Option(help="exact (the same content), near (copies of one shot) or any of both.")
+    ] = "any",
+    as_json: AsJson = False,
+) -> None:
+    """Find pictures that a library holds more than once, and which to keep; nothing is deleted."""
+    with _tools() as tools:
+        found = tools.find_duplicates(library=library, like=like)  # type: ignore[arg-type]
+    _print(found, as_json)
+
+
+@app.command()
 def forget(
     what: Annotated[list[str], typer.Argument(metavar="FOLDER|ID...", help="Folders or ids to take out.")],
     library: LibraryName = "default",

@@ -530,11 +530,12 @@ class Shown(Record):
 
 @dataclass(frozen=True, slots=True)
 class DuplicateGroup(Record):
-    """Pictures alike: `exact` have the same content, `near` almost the same pixels. `keep` is the id to keep."""
+    """Copies of one picture: `exact` have the same content, `near` show the same shot. `keep` is the id to keep, `reason` why."""
 
     like: Literal["exact", "near"]
     keep: str
     hits: list[Hit]
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -552,12 +553,12 @@ class DuplicateReport(Record):
         lines = [
             f"{len(self.groups)} groups of pictures alike in {quoted(self.library)}, {spare} could go (nothing is deleted):"
             if self.groups
-            else f"There are no duplicates in {quoted(self.library)}: no two pictures are the same or nearly the same."
+            else f"There are no duplicates in {quoted(self.library)}: no picture is there twice, nor a copy of another."
         ]
         for number, group in enumerate(self.groups[:10], 1):
             others = ", ".join(f"{hit.id} {quoted(hit.name, 40)}" for hit in group.hits[:4] if hit.id != group.keep)
             more = f" and {len(group.hits) - 4} more" if len(group.hits) > 4 else ""
-            lines.append(f"{number}. {group.like}: keep {group.keep}, like it {others}{more}")
+            lines.append(f"{number}. {group.like}: keep {group.keep} ({group.reason}), like it {others}{more}")
         if len(self.groups) > 10:
             lines.append(f"... and {len(self.groups) - 10} more groups")
         return "\n".join([*lines, *([self.notice] if self.notice else [])])

@@ -26,6 +26,7 @@ from imgret_tools.comparing.report import Comparison, QuerySetComparison
 from imgret_tools.comparing.run import compare_folder, compare_picture
 from imgret_tools.encoders.unread import is_unicode, shows_nothing
 from imgret_tools.engine import overview
+from imgret_tools.engine.duplicates import find_duplicates
 from imgret_tools.engine.labels import give_label
 from imgret_tools.engine.query import Query, QueryPart, parse_part
 from imgret_tools.engine.runtime import Runtime
@@ -465,7 +466,7 @@ class ImageTools:
             like: exact, near or any.
         """
         with self._discreet():
-            found = overview.find_duplicates(
+            found = find_duplicates(
                 self.runtime, library=self.named(library), like=one_of("like", like, get_args(Like))
             )
             groups = [replace(group, hits=[self._shown_hit(hit) for hit in group.hits]) for group in found.groups]
