@@ -157,7 +157,7 @@ class SearchTab:
         """Updates of `queries` for the search that a link holds, in `library`; its filters all stand in the line typed."""
         choices = self.facets.choices(library)
         if asked is None:
-            return [*_unchanged(8), *choices, gr.skip()]
+            return [*_unchanged(len(self.queries) - len(self.facets.inputs)), *choices, gr.skip()]
         url = asked.image if asked.image.startswith("http") else ""
         return [
             asked.text, url, asked.not_text, asked.k, asked.measure, asked.space, asked.refine == "auto", asked.match,
