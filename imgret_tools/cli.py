@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn, Protocol
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn, Protocol
 
 import typer
 
@@ -590,6 +590,24 @@ def serve(
         auth=auth,
         allow_hosts=allow_host or (),
     )
+
+
+@app.command()
+def course(
+    folder: Annotated[
+        Path | None, typer.Option(help="Pictures of yours, a sub-folder a label; default: the demo.")
+    ] = None,
+    lang: Annotated[Literal["en", "vi"], typer.Option(help="Language of the texts.")] = "en",
+    out: Annotated[Path, typer.Option(help="Where report, notebooks and figures go.")] = Path("imgret-course"),
+    as_json: AsJson = False,
+) -> None:
+    """Run the course: four lessons as one HTML report, notebooks and figures."""
+    from imgret_tools.course.report import make_course
+
+    def at(lesson: str, done: int, total: int) -> None:
+        print(f"\r{lesson}: {done} of {total}", end="\n" if done == total else "", file=sys.stderr, flush=True)
+
+    _print(make_course(out, folder=folder, language=lang, on_cell=at), as_json)
 
 
 @app.command()
