@@ -310,7 +310,7 @@ class Runtime:
         target = self._create(home, library, spec_of(str(encoder)), None) if new else self._at(home)
         try:
             if not new and encoder not in (None, "", "auto"):
-                require(target.card, encoder=spec_of(str(encoder)), fingerprint="")
+                require(target.card, encoder=spec_of(str(encoder)), fingerprint=target.card.fingerprint)
             return import_rows(target, source, normalize=normalize, progress=progress, cancelled=cancelled)
         except BaseException:
             if new and not len(target):
