@@ -23,7 +23,6 @@ from imgret_tools.engine.approximate import keep_index
 from imgret_tools.engine.tables import Block, Line, Tables
 from imgret_tools.errors import BadInput
 from imgret_tools.library.library import Library
-from imgret_tools.library.view import View
 from imgret_tools.library.writer import Writer
 from imgret_tools.records import Entry, ExportReport, Failure, ImportReport, Progress, Scalar
 
@@ -71,12 +70,11 @@ def import_rows(
                 f"The rows have {source.dim} numbers, and encoder {writer.card.encoder} of library {writer.card.name!r} makes "
                 f"{writer.card.dim}; name the encoder that made them, with --encoder and a new --library."
             )
-        run = _Import(writer, source.home, normalize=normalize)
+        run = _Import(library, writer, source.home, normalize=normalize)
         done = 0
         stopped = False
         for block in source.blocks():
-            with library.view() as view:
-                run.take(block, view)
+            run.take(block)
             done += len(block.lines)
             seconds = max(time.perf_counter() - started, 1e-9)
             if progress is not None:
@@ -107,14 +105,14 @@ def import_rows(
 class _Import:
     """One import: what became of the rows so far."""
 
-    def __init__(self, writer: Writer, home: Path, *, normalize: bool) -> None:
-        self._writer, self._home, self._normalize = writer, str(home), normalize
+    def __init__(self, library: Library, writer: Writer, home: Path, *, normalize: bool) -> None:
+        self._library, self._writer, self._home, self._normalize = library, writer, str(home), normalize
         self._begun_at = writer.card.stored
         self.added = self.updated = self.unchanged = self.away = self.failures = 0
         self.failed: list[Failure] = []
 
-    def take(self, block: Block, view: View) -> None:
-        """Check a block and store what of it is new or changed; `view` is the library before it."""
+    def take(self, block: Block) -> None:
+        """Check a block and store what of it is new or changed."""
         rows, faults = self._checked_rows(block)
         paths = [self._path(line) for line in block.lines]
         known = self._writer.entries_at([path for path in paths if path])
@@ -135,20 +133,13 @@ class _Import:
                 continue
             entries[path] = made, place
             self.away += made.away
-        self._store(entries, known, rows, view)
+        self._store(entries, known, rows)
 
     def _store(
-        self,
-        entries: dict[str, tuple[Entry, int]],
-        known: dict[str, tuple[Entry, int]],
-        rows: NDArray[np.float32],
-        view: View,
+        self, entries: dict[str, tuple[Entry, int]], known: dict[str, tuple[Entry, int]], rows: NDArray[np.float32]
     ) -> None:
         old = [(path, known[path][1]) for path in entries if path in known]
-        places = [entries[path][1] for path, _ in old]
-        alike = (
-            np.abs(view.matrix[[row for _, row in old]] - rows[places]).max(axis=1, initial=0) < _SAME if old else []
-        )
+        alike = self._alike([row for _, row in old], rows[[entries[path][1] for path, _ in old]])
         same = {
             path for (path, _), equal in zip(old, alike, strict=True) if equal and entries[path][0] == known[path][0]
         }
@@ -158,6 +149,17 @@ class _Import:
         self.unchanged += len(same)
         self.updated += len(old) - len(same)
         self.added += len(changed) - (len(old) - len(same))
+
+    def _alike(self, numbers: list[int], rows: NDArray[np.float32]) -> list[bool]:
+        """Whether each row of the library is the one of `rows` (m, dim); its View ends before the next commit.
+
+        SQLite's log could not be taken up again while somebody reads.
+        """
+        if not numbers:
+            return []
+        with self._library.view() as view:
+            found: list[bool] = (np.abs(view.matrix[numbers] - rows).max(axis=1) < _SAME).tolist()
+        return found
 
     def _checked_rows(self, block: Block) -> tuple[NDArray[np.float32], dict[int, str]]:
         """The rows of length 1 (m, dim) float32, and of those that cannot be used why, by place."""

@@ -309,15 +309,14 @@ class Runtime:
             raise BadInput(f"Library {library!r} is new: name the encoder that made the rows with --encoder.")
         target = self._create(home, library, spec_of(str(encoder)), None) if new else self._at(home)
         try:
-            if encoder and (spec := spec_of(encoder)) != target.card.encoder:
-                require(target.card, encoder=spec, fingerprint="")
-            report = import_rows(target, source, normalize=normalize, progress=progress, cancelled=cancelled)
+            if not new and encoder not in (None, "", "auto"):
+                require(target.card, encoder=spec_of(str(encoder)), fingerprint=target.card.fingerprint)
+            return import_rows(target, source, normalize=normalize, progress=progress, cancelled=cancelled)
         except BaseException:
             if new and not len(target):
                 with suppress(LibraryLocked):
                     self._take_back(target, only_empty=True)
             raise
-        return report
 
     def export_rows(
         self,

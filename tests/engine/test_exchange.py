@@ -248,7 +248,8 @@ def test_in_the_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
 
     def run(*words: str) -> dict[str, object]:
         monkeypatch.setattr(sys, "argv", ["imgret", *words, "--json"])
-        cli.main()
+        with pytest.raises(SystemExit, match="^0$"):
+            cli.main()
         return json.loads(capsys.readouterr().out)
 
     assert run("import", str(rows), str(table), "--library", "there", "--encoder", "mini")["added"] == 20
