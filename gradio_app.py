@@ -22,6 +22,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Image search by picture and by words, as a page.")
     parser.add_argument("--folder", type=Path, help="index this folder first and open it")
     parser.add_argument("--library", default="default", help="its library (default: %(default)s)")
+    parser.add_argument(
+        "--also", action="append", default=[], help="library that a read-only app shows too; repeatable"
+    )
     parser.add_argument("--encoder", help="for a new library: auto, mini or openclip:MODEL/PRETRAINED")
     parser.add_argument(
         "--host", default=os.environ.get("GRADIO_SERVER_NAME") or ("0.0.0.0" if on_space else "127.0.0.1")
@@ -32,6 +35,14 @@ def main() -> None:
     parser.add_argument("--allow-writes", action="store_true", help="let a shared app index")
     parser.add_argument("--allow-urls", action="store_true", help="let queries be public URLs")
     parser.add_argument("--auth", metavar="USER:PASS", help="ask every visitor for a login")
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        dest="allow_hosts",
+        metavar="NAME",
+        help="name of a proxy under which the app is asked; repeatable, * for any",
+    )
     given = parser.parse_args()
     settings = writable_data_dir(Settings.from_env())
     try:

@@ -29,6 +29,7 @@ from imgret_tools.collect.commands import app as collect_app
 from imgret_tools.errors import BadInput, ImgretError
 
 if TYPE_CHECKING:
+    from imgret_tools.engine.query import PartKind, QueryPart
     from imgret_tools.records import Progress, SearchReport
     from imgret_tools.tools import ImageTools
 
@@ -66,6 +67,9 @@ Encoder = Annotated[
     ),
 ]
 Count = Annotated[int, typer.Option("--k", "-k", help="How many hits.")]
+Refined = Annotated[
+    str, typer.Option("--refine", help="auto: neighbours refine the order of a picture search where that helps; off.")
+]
 
 STDIO = "-"
 """As a file to read or write: stdin or stdout."""
@@ -132,6 +136,15 @@ def _paths_of_stdin() -> list[str]:
     if paths := [os.fsdecode(part) for part in parts if part.strip()]:
         return paths
     raise BadInput("There is no path on stdin; write one a line, as `find` and `imgret search --paths` do.")
+
+
+def _whole_file(kind: PartKind, name: str) -> QueryPart | None:
+    """A picture whose file is called just so, though its name ends like a weight."""
+    from imgret_tools.engine.query import NOT_WEIGHT, QueryPart
+
+    if kind.endswith("text") or not Path(name).is_file():
+        return None
+    return QueryPart(kind, name, NOT_WEIGHT if kind == "not_image" else 1.0)
 
 
 @contextmanager
@@ -205,7 +218,9 @@ def index(
     as_json: AsJson = False,
 ) -> None:
     """Make a folder searchable, or bring it up to date."""
-    with _tools(folder) as tools, _progress_bar() as progress, _interruptible() as cancelled:
+    from imgret_tools.tools import checkpoint_of
+
+    with _tools(folder, checkpoint_of(encoder)) as tools, _progress_bar() as progress, _interruptible() as cancelled:
         report = tools.index(
             str(folder),
             library=library,
@@ -222,11 +237,24 @@ def index(
 @app.command()
 def search(
     image: Annotated[
-        str | None,
-        typer.Option("--image", "-i", help="Path, id of an indexed image, or URL; - reads paths from stdin."),
+        list[str] | None,
+        typer.Option(
+            "--image",
+            "-i",
+            help="Path, id of an indexed image, or URL, with :WEIGHT where it is not 1; repeatable; - reads paths from stdin, "
+            "a search each.",
+        ),
     ] = None,
-    text: Annotated[str | None, typer.Option("--text", "-t", help="What the pictures should show.")] = None,
-    not_text: Annotated[str | None, typer.Option(help="What they should not show.")] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option("--text", "-t", help="What the pictures should show, with :WEIGHT; repeatable."),
+    ] = None,
+    not_text: Annotated[
+        list[str] | None, typer.Option(help="What they should not show, with :WEIGHT (0.5 as usual); repeatable.")
+    ] = None,
+    not_image: Annotated[
+        list[str] | None, typer.Option(help="What they should not look like, with :WEIGHT; repeatable.")
+    ] = None,
     library: LibraryName = "default",
     k: Count = 5,
     measure: Annotated[str, typer.Option("--measure", "-m", help="cosine, l2, l1 or pearson.")] = "cosine",
@@ -236,7 +264,12 @@ def search(
         list[str] | None,
         typer.Option(help="Filter, e.g. label=dog, width>=1000, taken=2024-06; repeatable, or parted by commas."),
     ] = None,
+    refine: Refined = "auto",
     offset: Annotated[int, typer.Option(help="Hits to skip.")] = 0,
+    sort: Annotated[
+        str, typer.Option(help="best, newest, oldest, name or largest; alone or with --where it browses.")
+    ] = "best",
+    match: Annotated[str, typer.Option(help="The least a hit must be: strong, fair or weak.")] = "weak",
     allow_urls: Annotated[bool, typer.Option("--allow-urls", help="Let --image fetch a public URL.")] = False,
     html: Annotated[
         str | None,
@@ -265,25 +298,42 @@ def search(
     }
     if len(given := [name for name, wanted in forms.items() if wanted]) > 1:
         raise typer.BadParameter(f"stdout can be one of {', '.join(given)}.")
-    images = [image] if image != STDIO else list(_paths_of_stdin())
+    from imgret_tools.engine.query import common, weighted
+
+    named: list[tuple[PartKind, list[str]]] = [
+        ("image", [one for one in image or () if one != STDIO]),
+        ("text", text or []),
+        ("not_text", not_text or []),
+        ("not_image", not_image or []),
+    ]
+    parts = [_whole_file(kind, one) or weighted(kind, one) for kind, ones in named for one in ones]
+    first, main_text, main_not_text, also = common(parts)
+    images = [first]
+    if STDIO in (image or ()):
+        images, also = list(_paths_of_stdin()), [*also, *([f"image={first}"] if first is not None else [])]
     if len(images) > 1 and (html or csv):
         raise typer.BadParameter("--html and --csv hold one search; give one --image.")
     reports = []
     failed = 0
-    with _tools(*images, allow_urls=allow_urls) as tools:
+    files = [str(part.what) for part in parts if not part.is_text]
+    with _tools(*images, *files, allow_urls=allow_urls) as tools:
         for one in images:
             try:
                 report = tools.search_similar_image(
                     image=one,
-                    text=text,
+                    text=main_text,
                     k=k,
                     measure=measure,  # type: ignore[arg-type]
                     space=space,  # type: ignore[arg-type]
                     library=library,
                     search=search,  # type: ignore[arg-type]
                     where=where,
-                    not_text=not_text,
+                    not_text=main_not_text,
                     offset=offset,
+                    refine=refine,  # type: ignore[arg-type]
+                    sort=sort,  # type: ignore[arg-type]
+                    also=also,
+                    match=match,  # type: ignore[arg-type]
                 )
             except ImgretError as error:
                 if len(images) == 1:
@@ -315,6 +365,7 @@ def compare(
     queries: Annotated[Path | None, typer.Option(help="A folder of labelled queries: <class>/<picture>.")] = None,
     library: LibraryName = "default",
     k: Count = 5,
+    refine: Refined = "auto",
     plot: Annotated[Path | None, typer.Option(help="Also draw it as a PNG.")] = None,
     html: Annotated[Path | None, typer.Option(help="Also write it as one self-contained HTML page.")] = None,
     as_json: AsJson = False,
@@ -324,9 +375,9 @@ def compare(
         raise BadInput("Give either --image (one query) or --queries (a folder of labelled queries).")
     with _tools(image, queries) as tools:
         comparison = (
-            tools.compare_metrics(image, k=k, library=library)
+            tools.compare(tools.picture(image, library), k=k, library=library, refine=refine)  # type: ignore[arg-type]
             if image is not None
-            else tools.compare_queries(str(queries), k=k, library=library)
+            else tools.compare_queries(str(queries), k=k, library=library, refine=refine)  # type: ignore[arg-type]
         )
         if plot or html:
             from imgret_tools.comparing import figure
@@ -462,6 +513,9 @@ def chat(
 def serve(
     folder: Annotated[Path | None, typer.Option(help="Index this folder first and open it.")] = None,
     library: LibraryName = "default",
+    also: Annotated[
+        list[str] | None, typer.Option(help="Library that a read-only app shows beside --library; repeatable.")
+    ] = None,
     encoder: Encoder = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 7860,
@@ -473,7 +527,7 @@ def serve(
     allow_urls: Annotated[bool, typer.Option("--allow-urls", help="Let queries be public URLs.")] = False,
     auth: Annotated[str | None, typer.Option(help="USER:PASS asked of every visitor.")] = None,
     allow_host: Annotated[
-        list[str] | None, typer.Option(help="Name of a proxy under which MCP is asked too; repeatable.")
+        list[str] | None, typer.Option(help="Name of a proxy under which the app is asked; repeatable, * for any.")
     ] = None,
 ) -> None:
     """Serve the page, the API and MCP: the same app as `python gradio_app.py`."""
@@ -484,6 +538,7 @@ def serve(
         Settings.from_env(),
         folder=folder,
         library=library,
+        also=also or (),
         encoder=encoder,
         host=host,
         port=port,

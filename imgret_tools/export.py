@@ -13,7 +13,21 @@ from imgret_tools.engine.runtime import Runtime
 from imgret_tools.errors import ImgretError
 from imgret_tools.records import Hit, Scalar, SearchReport, visible
 
-COLUMNS = ("rank", "id", "label", "score", "value", "path", "width", "height", "bytes", "taken", "camera")
+COLUMNS = (
+    "rank",
+    "id",
+    "label",
+    "score",
+    "value",
+    "path",
+    "width",
+    "height",
+    "bytes",
+    "taken",
+    "camera",
+    "match",
+    "closeness",
+)
 
 _PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width,initial-scale=1">
@@ -46,6 +60,7 @@ def to_csv(report: SearchReport) -> str:
     writer.writerow(COLUMNS)
     for hit in report.hits:
         fields = hit.metadata | {"rank": hit.rank, "id": hit.id, "label": hit.label, "path": hit.path}
+        fields |= {"match": hit.match, "closeness": hit.closeness}
         fields |= {"score": f"{hit.score:.6g}", "value": f"{hit.value:.6g}"}
         writer.writerow([_inert(fields.get(column)) for column in COLUMNS])
     return out.getvalue()
@@ -64,7 +79,7 @@ def to_html(report: SearchReport, runtime: Runtime) -> str:
     facts = f"{report.searched} images in library {report.library}, {report.measure} on {report.space}, encoder {report.encoder}"
     return _PAGE.format(
         title=escape(f"Images for {asked}"),
-        facts=escape(visible(facts)),
+        facts=escape(visible(f"{facts}. {report.verdict}" if report.verdict else facts)),
         hits="".join(_item(hit, report.library, runtime) for hit in report.hits),
     )
 
@@ -78,4 +93,5 @@ def _item(hit: Hit, library: str, runtime: Runtime) -> str:
         picture = f'<img alt="{name} (picture is gone)">'
     # A name written from right to left turns nothing but itself.
     label = f"<strong><bdi>{escape(visible(hit.label))}</bdi></strong> " if hit.label else ""
-    return f"<li>{picture}{hit.rank}. {label}{hit.value:.4g}<small><bdi>{name}</bdi><br>{escape(hit.id)}</small></li>"
+    match = f" · {hit.match}" if hit.match else ""
+    return f"<li>{picture}{hit.rank}. {label}{hit.value:.4g}{match}<small><bdi>{name}</bdi><br>{escape(hit.id)}</small></li>"

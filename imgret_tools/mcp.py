@@ -14,10 +14,11 @@ import hmac
 import json
 import logging
 import re
+import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -325,13 +326,56 @@ def run_stdio(tools: ImageTools, *, with_images: bool = False) -> None:
     anyio.run(over_stdio, make_mcp(tools, with_images=with_images).sdk)
 
 
-def mount(app: Starlette, server: ImageServer, *, token: str = "", path: str = "/mcp") -> None:
+class Tokens:
+    """Bearer tokens that do not stay: a new one after `seconds`, and the one before is good for a little longer.
+
+    Args:
+        seconds: How long a token is the newest.
+        grace: How long after that it is still taken.
+        told: Called with each new token, the first one at once.
+        clock: Seconds that only go up.
+    """
+
+    def __init__(
+        self,
+        *,
+        seconds: float = 86_400.0,
+        grace: float = 3600.0,
+        told: Callable[[str], None] = lambda token: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._seconds, self._grace, self._told, self._clock = seconds, grace, told, clock
+        self._lock = threading.Lock()
+        self._made: list[tuple[float, str]] = []
+        self.current()
+
+    def current(self) -> str:
+        """The newest token; it is made now where the last one is too old."""
+        with self._lock:
+            now = self._clock()
+            if not self._made or now - self._made[-1][0] >= self._seconds:
+                self._made = [*self._made[-1:], (now, secrets.token_urlsafe(24))]
+                self._told(self._made[-1][1])
+            return self._made[-1][1]
+
+    def take(self, given: bytes) -> bool:
+        """Whether `given` is a token that is good now; all of them are compared, in constant time."""
+        self.current()
+        with self._lock:
+            newest, now = self._made[-1], self._clock()
+            good = hmac.compare_digest(given, newest[1].encode())
+            for _, token in self._made[:-1]:
+                good |= hmac.compare_digest(given, token.encode()) & (now - newest[0] < self._grace)
+        return good
+
+
+def mount(app: Starlette, server: ImageServer, *, token: str | Tokens = "", path: str = "/mcp") -> None:
     """Serve `server` over streamable HTTP at `path` of `app`, beside what else `app` serves.
 
     Args:
         app: A Starlette or FastAPI app that has not started; its lifespan also runs the server's sessions.
         server: From `make_mcp`.
-        token: What clients must send as `Authorization: Bearer ...`; empty for an app without login.
+        token: What clients must send as `Authorization: Bearer ...`, or tokens that change; "" for an app without login.
         path: Where.
     """
 
@@ -353,7 +397,7 @@ class _Endpoint:
     """The server as an ASGI app behind its token."""
 
     def __init__(
-        self, sessions: StreamableHTTPSessionManager, single: StreamableHTTPSessionManager, token: str
+        self, sessions: StreamableHTTPSessionManager, single: StreamableHTTPSessionManager, token: str | Tokens
     ) -> None:
         self._sessions, self._single, self._token = sessions, single, token
 
@@ -394,9 +438,11 @@ async def _begins_a_session(receive: Receive) -> tuple[bool, Receive]:
     return isinstance(sent, dict) and sent.get("method") == "initialize", again
 
 
-def _bears(headers: Mapping[bytes, bytes], token: str) -> bool:
+def _bears(headers: Mapping[bytes, bytes], token: str | Tokens) -> bool:
     kind, _, given = headers.get(b"authorization", b"").partition(b" ")
-    return kind.lower() == b"bearer" and hmac.compare_digest(given.strip(), token.encode())
+    given = given.strip()
+    good = token.take(given) if isinstance(token, Tokens) else hmac.compare_digest(given, token.encode())
+    return kind.lower() == b"bearer" and good
 
 
 async def _outside_the_clients_roots(talk: Talk, arguments: Mapping[str, object]) -> str:

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
+import numkong
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -30,9 +31,8 @@ Need = Literal["absolute", "squared", "plain", "centred"]
 
 _BYTES = 1 << 19  # pixels a thread works on at once
 _FLOATS = 1 << 16  # float64 numbers a thread works on at once
-_WIDTH = 1 << 15  # columns of them, for bytes: the query's part stays in a core's cache while the rows go by
-_RUN = 256  # products added in one float32: 256 * 255 * 255 < 2**24
-_FOLD = 16  # bytes added in one uint16
+_WIDTH = 1 << 15  # columns of them: 255 * 255 * 2**15 < 2**31, and the query's part stays in a core's cache
+_ONES = np.ones(_WIDTH, np.uint8)
 _WORKERS = min(4, os.cpu_count() or 1)
 
 
@@ -201,10 +201,10 @@ def row_stats(rows: Matrix, *, subset: Indices | None = None) -> RowStats:
 
     def whole(parts: Iterator[slice]) -> None:
         for part in parts:
-            for columns, run in _tiles(dim):
+            for columns in _tiles(dim):
                 block = _take(rows, part, subset, columns)
                 sums[part] += _byte_sums(block)
-                squares[part] += _byte_products(block, block, run)
+                squares[part] += _byte_products(block, block)
 
     def real(parts: Iterator[slice]) -> None:
         for part in parts:
@@ -240,40 +240,33 @@ def _share(work: Callable[[Iterator[slice]], None], count: int, width: int, bloc
         list(pool.map(work, [iter(parts)] * workers))  # one iterator for all: whoever is done takes the next part
 
 
-def _tiles(dim: int) -> Iterator[tuple[slice, int]]:
-    """Column slices of up to `_WIDTH` that cover `dim`, each with the length of run that divides it, `_RUN` at most."""
-    even = dim - dim % _RUN
-    yield from ((slice(start, min(start + _WIDTH, even)), _RUN) for start in range(0, even, _WIDTH))
-    if even < dim:
-        yield slice(even, dim), dim - even
+def _tiles(dim: int) -> Iterator[slice]:
+    """Column slices of up to `_WIDTH` that cover `dim`."""
+    return (slice(start, min(start + _WIDTH, dim)) for start in range(0, dim, _WIDTH))
 
 
-def _byte_products(block: Matrix, other: Matrix | NDArray[np.float32], run: int) -> Values:
-    """Exact inner products of the rows of `block` (k, w) uint8 with `other` (k, w) or (w,), as (k,) float64.
+def _byte_products(block: Matrix, other: Matrix) -> Values:
+    """Exact inner products of the rows of `block` (k, w) uint8 with `other` (k, w) or (w,) uint8, (k,) float64; w <= `_WIDTH`.
 
-    Runs of at most 256 products stay below 2**24, where float32 is exact. einsum casts some thousand bytes at a time,
-    in its own buffer: measured faster than int32, float64 and BLAS on float32 copies.
+    NumKong's kernels read bytes nearly as fast as memory gives them (README) and add in 32 bits. They take rows
+    of bytes that lie side by side, in ascending order, and answer wrongly for some others.
     """
-    count, width = block.shape
-    form = "rji,rji->rj" if other.ndim == 2 else "rji,ji->rj"
-    runs: NDArray[np.float32] = np.einsum(
-        form,
-        block.reshape(count, width // run, run),
-        other.reshape(*other.shape[:-1], width // run, run),
-        dtype=np.float32,
-        casting="unsafe",
-    )
-    total: Values = runs.sum(axis=1, dtype=np.float64)
-    return total
+    block, other = _side_by_side(block), _side_by_side(other if other.ndim == 2 else other[None])
+    found = numkong.dot(block, other) if len(other) == len(block) else numkong.cdist(other, block, metric="dot")
+    return np.asarray(found, np.float64).reshape(-1)
 
 
-def _byte_sums(block: Matrix) -> NDArray[np.int64]:
-    """Exact sums of the rows of `block` (k, w) uint8, (k,) int64; folded first, as uint16 holds a sum of 257."""
-    count, width = block.shape
-    fold = _FOLD if width % _FOLD == 0 else width
-    folded = np.add.reduce(block.reshape(count, fold, width // fold), axis=1, dtype=np.uint16)
-    total: NDArray[np.int64] = folded.sum(axis=1, dtype=np.int64)
-    return total
+def _side_by_side(block: Matrix) -> Matrix:
+    """`block` (k, w), copied unless its bytes lie as NumKong expects them."""
+    between, inside = block.strides
+    if inside == 1 and between >= block.shape[1]:
+        return block
+    return np.ascontiguousarray(block)  # type: ignore[return-value]  # of the same kind
+
+
+def _byte_sums(block: Matrix) -> Values:
+    """Exact sums of the rows of `block` (k, w) uint8, (k,) float64; w <= `_WIDTH`."""
+    return _byte_products(block, _ONES[: block.shape[1]])
 
 
 def _integer_sums(
@@ -289,20 +282,19 @@ def _integer_sums(
         stats = RowStats(sums=stats.sums[subset], squares=stats.squares[subset])
     row_sums, row_squares = stats.sums, stats.squares
     dot, least = np.zeros((2, len(row_sums)), np.int64)
-    wide = query.astype(np.float32)
 
     def work(parts: Iterator[slice]) -> None:
         scratch = np.empty(_BYTES, np.uint8)
         for part in parts:
-            for columns, run in _tiles(dim):
+            for columns in _tiles(dim):
                 block = _take(rows, part, subset, columns)
                 smaller = scratch[: block.size].reshape(block.shape)
-                if "absolute" in needs:  # first, as it fetches the rows into the cache faster than einsum does
+                if "absolute" in needs:
                     np.minimum(block, query[columns], out=smaller)
                 if needs - {"absolute"}:
-                    dot[part] += _byte_products(block, wide[columns], run).astype(np.int64)
+                    dot[part] += _byte_products(block, query[columns]).astype(np.int64)
                 if "absolute" in needs:
-                    least[part] += _byte_sums(smaller)
+                    least[part] += _byte_sums(smaller).astype(np.int64)
 
     _share(work, len(dot), min(dim, _WIDTH), _BYTES)
     # Centred on whole numbers near the means everything stays exact and small; what is left of the means is below 1/2.

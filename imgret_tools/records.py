@@ -244,8 +244,9 @@ class EncoderList(Record):
 class Hit(Record):
     """One retrieved picture. `value` is the measure's own value, `score` the same with higher always better.
 
-    `closeness` in [0, 1] is the share of chance pairs of the library that score lower, `match` what that means in a word;
-    None where nothing was measured.
+    `closeness` in [0, 1] says how well it fits against what chance brings in this library (0: no better; from 0.5 a fair
+    match, from 0.75 a strong one), `match` the same in a word; None where nothing was asked. `copies` other pictures of
+    the library have the very same content and are not hits of their own.
     """
 
     rank: int
@@ -257,6 +258,7 @@ class Hit(Record):
     metadata: dict[str, Scalar] = field(default_factory=dict)
     closeness: float | None = None
     match: Match | None = None
+    copies: int = 0
 
     @property
     def name(self) -> str:
@@ -272,7 +274,8 @@ class Hit(Record):
         taken = f" {str(self.metadata['taken'])[:10]}" if self.metadata.get("taken") else ""
         away = " (away: its file is not there)" if self.metadata.get("away") else ""
         name = quoted(self.name, 60 if self.metadata.get("folder") else LONG_PATH)
-        return f"{self.rank}. {self.id}{label}{match} {name}{taken}{away}"
+        copies = f" (+{self.copies} identical)" if self.copies else ""
+        return f"{self.rank}. {self.id}{label}{match} {name}{taken}{copies}{away}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +286,7 @@ class SearchReport(Record):
     in order by, and its `value` is the measure's own, which may then rise and fall.
 
     `query` is what was asked. Without text and picture it is a look through the library in the order of `sort`: its hits
-    have no match, and value and score say nothing.
+    have no match, and value and score say nothing. `verdict` says in words when nothing fits, and is empty otherwise.
     """
 
     library: str
@@ -300,11 +303,12 @@ class SearchReport(Record):
     matching: int = 0
     sort: Sort = "best"
     refined: bool = False
+    verdict: str = ""
 
     def __str__(self) -> str:
         wanted = ", ".join(
             f"{name} {quoted(str(value))}"
-            for name in ("text", "image", "not_text")
+            for name in ("text", "image", "not_text", "also")
             if (value := self.query.get(name)) is not None
         )
         better = "higher" if self.measure in ("cosine", "pearson") else "lower"
@@ -326,8 +330,8 @@ class SearchReport(Record):
             lines.append(
                 "cameras: " + "; ".join(f"{quoted(name, 30)} {' '.join(ranks)}" for name, ranks in cameras.items())
             )
-        if self.hits and all(hit.match == "weak" for hit in self.hits):
-            lines.append("Nothing here fits: every match is weak, as good as chance.")
+        if self.verdict:
+            lines.append(self.verdict)
         if self.notice:
             lines.append(self.notice)
         return "\n".join(lines)

@@ -183,7 +183,7 @@ def essence(report: Report) -> dict[str, object]:
                 "library": report.library,
                 "matching": report.matching,
                 "hits": [_hit(hit, **({"match": hit.match} if hit.match else {})) for hit in report.hits],
-                **({"notice": report.notice} if report.notice else {}),
+                **{name: said for name in ("verdict", "notice") if (said := getattr(report, name))},
             }
         case Comparison():
             return {

@@ -4,10 +4,11 @@
 |---------------------|----------------|-----------------------------------------------------------------------------|
 | `IMGRET_DATA_DIR`   | `data_dir`     | libraries and caches; default: the platform's user data folder              |
 | `IMGRET_CACHE_DIR`  | `cache_dir`    | networks converted to ONNX once; default: `cache` in the data folder        |
-| `IMGRET_ROOTS`      | `roots`        | folders tools may read, separated by os.pathsep; default: the working folder|
+| `IMGRET_ROOTS`      | `roots`        | folders tools may read, separated by os.pathsep; default: the working folder, unless that is `/` or the home folder |
 | `IMGRET_ENCODER`    | `encoder`      | what a new library starts with; default `auto`                              |
 | `IMGRET_DEVICE`     | `device`       | torch device; default: cuda, else mps, else cpu                             |
 | `IMGRET_CHROMA_URL` | `chroma_url`   | a Chroma server instead of the embedded one                                 |
+| `SPACE_HOST`        | `hosts`        | names of a Hugging Face Space, which sets it                                |
 | `IMGRET_MODEL`      | `model`        | the chat agent's model, `provider:name`; default: the offline one           |
 """
 
@@ -25,6 +26,13 @@ def _default_data_dir() -> Path:
     return Path(platformdirs.user_data_dir("imgret", appauthor=False))
 
 
+def _default_roots() -> tuple[Path, ...]:
+    """The working folder, unless that is `/`, the home folder or one above it: nobody means all of those by starting there."""
+    here = Path.cwd().resolve()
+    home = Path.home().resolve()
+    return () if here == home or here in home.parents else (here,)
+
+
 def _default_cache_dir(data_dir: Path) -> Path:
     return data_dir / "cache"
 
@@ -34,7 +42,7 @@ class Settings:
     """One process's settings; `Settings()` takes what it is given and defaults for the rest, never the environment."""
 
     data_dir: Path = field(default_factory=_default_data_dir)
-    roots: tuple[Path, ...] = field(default_factory=lambda: (Path.cwd(),))
+    roots: tuple[Path, ...] = field(default_factory=_default_roots)
     library: str = "default"
     """What `default` names while no library of that name is there: in the app, the one its page opens."""
     encoder: str = "auto"
@@ -42,6 +50,10 @@ class Settings:
     chroma_url: str = ""
     model: str = ""
     read_only: bool = False
+    hosts: tuple[str, ...] = ()
+    """Names under which a Space is asked."""
+    only: tuple[str, ...] | None = None
+    """The libraries that there are for this process, by name; None: all of the data folder."""
     allow_urls: bool = False
     max_megapixels: int = 200
     pixel_size: int = 64
@@ -70,6 +82,8 @@ class Settings:
             )
             if env.get(variable)
         }
+        if env.get("SPACE_HOST"):
+            given["hosts"] = tuple(name.strip() for name in env["SPACE_HOST"].split(",") if name.strip())
         if env.get("IMGRET_ROOTS"):
             given["roots"] = tuple(part for part in env["IMGRET_ROOTS"].split(os.pathsep) if part)
         return cls(**given)  # type: ignore[arg-type]

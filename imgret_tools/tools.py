@@ -26,9 +26,8 @@ from imgret_tools.comparing.report import Comparison, QuerySetComparison
 from imgret_tools.comparing.run import compare_folder, compare_picture
 from imgret_tools.encoders.unread import is_unicode, shows_nothing
 from imgret_tools.engine import overview
-from imgret_tools.engine.calibration import Chance
 from imgret_tools.engine.labels import give_label
-from imgret_tools.engine.query import Query
+from imgret_tools.engine.query import Query, QueryPart, parse_part
 from imgret_tools.engine.runtime import Runtime
 from imgret_tools.errors import BadInput, ImageError, ImgretError, NotFound, PathRefused, ReadOnly, own_words
 from imgret_tools.library.filters import Condition, parse_where, split_where
@@ -41,9 +40,11 @@ from imgret_tools.records import (
     IndexReport,
     LibraryDescription,
     LibraryList,
+    Match,
     Measure,
     Progress,
     ReencodeReport,
+    Refine,
     Scalar,
     SearchKind,
     SearchReport,
@@ -52,7 +53,7 @@ from imgret_tools.records import (
     Space,
     quoted,
 )
-from imgret_tools.uploads import UPLOAD, Uploads, of_data_url
+from imgret_tools.uploads import MOST_BYTES, UPLOAD, Uploads, of_data_url
 
 TOOLS = (
     "index_folder",
@@ -103,8 +104,17 @@ def as_list(value: object) -> object:
     return None if text in ("", "null") else split_where(text)
 
 
+def as_parts(value: object) -> object:
+    """A list of query parts as models send it: a list, one part, or a list written as JSON text."""
+    if not isinstance(value, str) or value.strip().startswith("["):
+        return as_list(value)
+    return [line for line in value.splitlines() if line.strip()] or None
+
+
 Count = Annotated[int, Field(ge=1, le=MAX_K)]
 Filters = Annotated[list[str] | None, BeforeValidator(as_list)]
+
+Parts = Annotated[list[str] | None, BeforeValidator(as_parts)]
 
 
 class ImageTools:
@@ -118,7 +128,6 @@ class ImageTools:
     def __init__(self, runtime: Runtime, *, uploads: Uploads | None = None) -> None:
         self.runtime = runtime
         self.uploads = uploads or Uploads(max_megapixels=runtime.settings.max_megapixels)
-        self._chance = Chance(runtime)
 
     @property
     def public(self) -> tuple[str, ...]:
@@ -167,7 +176,7 @@ class ImageTools:
             return self.runtime.index(
                 self.allowed(folder),
                 library=library or "default",
-                encoder=encoder or None,
+                encoder=self._encoder(encoder),
                 pixel_size=pixel_size,
                 exclude=exclude,
                 dry_run=dry_run,
@@ -206,28 +215,36 @@ class ImageTools:
         not_text: Annotated[str | None, Field(max_length=MAX_TEXT)] = None,
         offset: Annotated[int, Field(ge=0, le=1_000_000)] = 0,
         sort: Sort = "best",
+        refine: Refine = "auto",
+        also: Parts = None,
+        match: Match = "weak",
     ) -> SearchReport:
         """Find pictures in a library that look like a picture, fit a text, or both, best first.
 
-        With `where` or `sort` alone it browses and counts. Each hit has an id for the next call's `image` and a match
-        (strong, fair, weak).
+        With `where` or `sort` alone it browses and counts. Each hit has an id for the next call's `image` and a match.
 
         Args:
-            image: An id from a result, an upload id (upload-1: the first picture the user sent), a data:image URL, a path
-                inside the allowed roots, or a URL if allowed.
+            image: An id from a result, an upload id (upload-1: the first one sent), a data:image URL, or
+                an allowed path or URL.
             text: What the pictures should show.
             k: How many hits.
-            measure: cosine, pearson: higher is better; l1, l2: lower.
-            space: pixels compares raw colours (by image only).
+            measure: Of l1 and l2, lower is better.
+            space: pixels: raw colours, by image only.
             library: Its name.
             search: exact, or hnsw: the vector index.
-            where: Filters, all must hold: label=dog, width>=1000, taken>=2024, path~beach.
+            where: Filters, e.g. label=dog, width>=1000, taken>=2024, path~beach.
             not_text: What they should not show.
             offset: Hits to skip.
-            sort: Order of the hits.
+            sort: Their order.
+            refine: off: by the measure alone.
+            also: More parts: image=ID:0.5, not_image=ID, text=red.
+            match: Leaves out weaker hits.
         """
         with self._discreet():
-            if not image and not text:
+            one_of("refine", refine, get_args(Refine))
+            library = self.named(library)
+            further = self.parts(also, library)
+            if not image and not text and not further:
                 if not as_list(where or None) and sort == "best":
                     raise BadInput(
                         "Nothing to search for: give an image (path or id), a text, or both; or where or sort to browse."
@@ -235,12 +252,12 @@ class ImageTools:
                 if not_text:
                     raise BadInput("not_text goes with a text or an image; give one of them, or leave not_text out.")
                 return self.browse(library=library, where=where, sort=sort, k=k, offset=offset)
-            library = self.named(library)
             return self.search(
                 Query(
                     self.phrase(text, "text"),
                     self.picture(image, library) if image else None,
                     self.phrase(not_text, "not_text"),
+                    further,
                 ),
                 k=k,
                 measure=measure,
@@ -250,7 +267,29 @@ class ImageTools:
                 where=where,
                 offset=offset,
                 sort=sort,
+                refine=refine,
+                match=match,
             )
+
+    def parts(self, also: Sequence[str] | str | None, library: str) -> tuple[QueryPart, ...]:
+        """Parts of a query as their lines write them, with texts checked and the pictures that they name.
+
+        Raises:
+            BadInput: a line is no part, or its weight cannot be used.
+            NotFound, PathRefused: it names no picture, or one that may not be read.
+        """
+        lines = as_parts(also) or []
+        return tuple(self._resolved(parse_part(str(line)), library) for line in lines)  # type: ignore[attr-defined]
+
+    def _resolved(self, part: QueryPart, library: str) -> QueryPart:
+        """A part with the text checked, or the picture that it names."""
+        named = str(part.what)
+        if part.is_text:
+            return replace(part, what=self.phrase(named, part.kind) or "")
+        whole = f"{named}:{part.weight:g}"
+        if not self.runtime.settings.read_only and len(whole) < 4096 and Path(whole).is_file():
+            return replace(part, what=self.picture(whole, library), weight=1.0)  # a file whose name ends like a weight
+        return replace(part, what=self.picture(named, library), name=named if len(named) < 300 else "uploaded picture")
 
     def search(
         self,
@@ -264,6 +303,8 @@ class ImageTools:
         where: Sequence[str] | str | None = None,
         offset: int = 0,
         sort: Sort = "best",
+        refine: Refine = "auto",
+        match: Match = "weak",
     ) -> SearchReport:
         """`search_similar_image` for a query that is typed already, such as an uploaded picture."""
         self._whole_k(k)
@@ -279,9 +320,10 @@ class ImageTools:
                 space=one_of("space", space, get_args(Space)),
                 search=one_of("search", search, get_args(SearchKind)),
                 where=conditions,
+                refine=one_of("refine", refine, get_args(Refine)),
             )
-            report = overview.with_matches(self._chance, replace(report, matching=report.matching or report.searched))
             one_of("sort", sort, get_args(Sort))
+            report = judged(report, one_of("match", match, get_args(Match)))
             if sort != "best":
                 report = replace(report, hits=sorted(report.hits, key=_ORDER[sort]), sort=sort)
             return self._shown(self._counted(report, conditions))
@@ -336,13 +378,24 @@ class ImageTools:
             return self.compare(self.picture(image, library), k=k, library=library, label=label or None)
 
     def compare(
-        self, image: Path | Image.Image | Entry, *, k: int = 5, library: str = "default", label: str | None = None
+        self,
+        image: Path | Image.Image | Entry,
+        *,
+        k: int = 5,
+        library: str = "default",
+        label: str | None = None,
+        refine: Refine = "auto",
     ) -> Comparison:
         """`compare_metrics` for a query that is typed already, such as an uploaded picture."""
         self._whole_k(k)
         with self._discreet():
             found = compare_picture(
-                self.runtime, image, library=self.named(library), k=k, label=self.phrase(label, "label")
+                self.runtime,
+                image,
+                library=self.named(library),
+                k=k,
+                label=self.phrase(label, "label"),
+                refine=one_of("refine", refine, get_args(Refine)),
             )
             return self._compared(found)
 
@@ -352,6 +405,7 @@ class ImageTools:
         *,
         k: int = 5,
         library: str = "default",
+        refine: Refine = "auto",
         progress: Callable[[Progress], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> QuerySetComparison:
@@ -365,6 +419,7 @@ class ImageTools:
                 self.allowed(folder),
                 library=self.named(library),
                 k=k,
+                refine=one_of("refine", refine, get_args(Refine)),
                 progress=progress,
                 cancelled=cancelled,
             )
@@ -530,7 +585,7 @@ class ImageTools:
         )
 
     def _shown_upload(self, sent: Path, name: str, side: int) -> Shown:
-        opened = open_picture(sent, max_megapixels=self.runtime.settings.max_megapixels)
+        opened = open_picture(sent, at_least=side, max_megapixels=self.runtime.settings.max_megapixels)
         return Shown(
             library="",
             id=sent.name,
@@ -587,6 +642,21 @@ class ImageTools:
         """Keep a picture that a caller sent, for some time and in no library; the id that `image` takes."""
         return self.uploads.add(content)
 
+    def taken_in(self, file: Path) -> Path:
+        """A file that the page took in for a visitor; in a shared app it is an upload like any other, under its id.
+
+        Raises:
+            BadInput: too large, or no picture that can be opened.
+        """
+        if not self.runtime.settings.read_only:
+            return file
+        try:
+            with file.open("rb") as opened:
+                content = opened.read(MOST_BYTES + 1)
+        except OSError as error:
+            raise NotFound("The picture that was sent is not there any more; send it again.") from error
+        return self.uploads.path(self.upload(content))
+
     def allowed(self, path: str) -> Path:
         """The real path of `path`, links followed, if it lies inside the allowed roots.
 
@@ -601,11 +671,18 @@ class ImageTools:
             raise PathRefused(f"{path[:60]!r} is no path; give the plain path of a file or folder.") from error
         roots = self.runtime.settings.roots
         if not any(real == root or root in real.parents for root in roots):
-            shown = ", ".join(map(str, roots))
+            shown = ", ".join(map(str, roots)) or "none: it was started in / or the home folder"
             raise PathRefused(
                 f"Path {path!r} is outside the folders this process may read ({shown}); IMGRET_ROOTS adds more."
             )
         return real
+
+    def _encoder(self, spec: str | None) -> str | None:
+        """An encoder's name; a checkpoint in it lies inside the allowed roots."""
+        path = checkpoint_of(spec)
+        if not spec or not path or spec == self.runtime.settings.encoder:
+            return spec or None
+        return f"{spec.removesuffix(path)}{self.allowed(path)}"
 
     def picture(self, image: str, library: str) -> Path | Image.Image | Entry:
         """What `image` names: an indexed picture, one that was sent, a file inside the roots, or what a URL answers.
@@ -690,6 +767,24 @@ class ImageTools:
         return text.strip()
 
 
+def judged(report: SearchReport, least: Match) -> SearchReport:
+    """The report without hits whose match is less than `least`, and with what is to be said when nothing fits."""
+    enough = _MATCHES[: _MATCHES.index(least) + 1]
+    hits = [hit for hit in report.hits if hit.match is None or hit.match in enough]
+    verdict = ""
+    if report.hits and all(hit.match == "weak" for hit in report.hits):
+        verdict = "Nothing here fits: every match is weak, as good as chance."
+    elif report.hits and not hits:
+        verdict = f"Nothing here is a {least} match: the best of {len(report.hits)} is fair."
+    if cut := len(report.hits) - len(hits):
+        verdict = f"{verdict} {cut} weaker than {least} {'is' if cut == 1 else 'are'} left out.".strip()
+    return replace(report, hits=hits, verdict=verdict)
+
+
+_MATCHES: tuple[Match, ...] = ("strong", "fair", "weak")
+"""From the best to the least."""
+
+
 def one_of(name: str, value: _T, known: tuple[_T, ...]) -> _T:
     """`value` if it is one of `known`.
 
@@ -705,6 +800,13 @@ def _whole(name: str, value: int, least: int, most: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         span = f"from {least} to {most}" if most < sys.maxsize else f"of at least {least}"
         raise BadInput(f"Argument {name} is {value!r}; a whole number {span} expected.")
+
+
+def checkpoint_of(spec: str | None) -> str:
+    """The path that an encoder's name ends in, `openclip:MODEL:PATH`, "" where there is none."""
+    kind, _, rest = (spec or "").partition(":")
+    model, _, path = rest.partition(":")
+    return path if kind == "openclip" and model != "hf-hub" else ""
 
 
 _ORDER: dict[Sort, Callable[[Hit], tuple[object, ...]]] = {

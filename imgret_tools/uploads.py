@@ -21,7 +21,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from imgret_tools.errors import BadInput, ImageError, NotFound
-from imgret_tools.pictures.open import open_picture
+from imgret_tools.pictures.apart import APART
 
 UPLOAD = re.compile(r"upload-[0-9a-f]{12}")
 """What an upload's id looks like."""
@@ -74,7 +74,7 @@ class Uploads:
             known = id_ in self._used
         if not known:
             try:
-                open_picture(content, at_least=64, max_megapixels=self._max_megapixels)
+                APART.check(content, max_megapixels=self._max_megapixels)
             except ImageError as error:
                 raise BadInput(
                     f"The picture sent cannot be used: {error}. Send a JPEG, PNG, WebP or HEIC file."

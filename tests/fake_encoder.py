@@ -28,6 +28,11 @@ class FakeEncoder:
         return self.encode_images([np.random.default_rng(len(text)).uniform(0, 255, self.dim) for text in texts])
 
 
+def make(spec: str, **_: object) -> FakeEncoder:
+    """What `make_encoder` is replaced by: this encoder, whatever is asked for."""
+    return FakeEncoder()
+
+
 def use() -> None:
-    """Let every runtime of this process make this encoder, whatever is asked for."""
-    runtime.make_encoder = lambda spec, **_: FakeEncoder()  # type: ignore[assignment]
+    """Let every runtime of this process make this encoder."""
+    runtime.make_encoder = make  # type: ignore[assignment]

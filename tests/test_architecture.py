@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -103,3 +106,16 @@ def test_all_is_sorted_and_there() -> None:
 
     assert imgret_tools.__all__ == sorted(imgret_tools.__all__)
     assert all(getattr(imgret_tools, name) for name in imgret_tools.__all__)
+
+
+def test_every_package_that_is_imported_is_declared() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    optional = [*project["optional-dependencies"]["formats"], "langchain"]  # the chat asks for it, and says so
+    declared = {
+        re.split(r"[<>=!~\[; ]", one)[0].lower().replace("_", "-") for one in project["dependencies"] + optional
+    }
+    known = packages_distributions()
+    for path in FILES:
+        for name in {one.split(".")[0] for one in imported(path)} - set(sys.stdlib_module_names) - {"imgret_tools"}:
+            packages = {one.lower().replace("_", "-") for one in known.get(name, [])}
+            assert packages & declared, f"{path.name} imports {name}, which pyproject.toml does not name"

@@ -127,6 +127,22 @@ def test_a_spoilt_row_spoils_no_other_and_comes_last(name: Measure) -> None:
 # ---- one pass, blocks, subsets, memory ----
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (1, 2), (3, 1), (5, 7), (9, 70_001)])
+def test_bytes_are_exact_however_they_lie_in_memory(shape: tuple[int, int]) -> None:
+    """NumKong answers wrongly, without an error, for a row that is read backwards, and 255 * 255 * 70,001 overflows 32 bits."""
+    random = np.random.default_rng(0)
+    whole, numbers = (random.integers(0, 256, size, dtype=np.uint8) for size in (shape, shape[1]))
+    views = [whole, whole[::-1], whole[:, ::-1], np.asfortranarray(whole), whole[:, :1], np.full_like(whole, 255)]
+    for rows in [*views, np.broadcast_to(whole[:1], shape), whole[:, ::2]]:
+        part = numbers[: rows.shape[1]]
+        for query in (part, part[::-1], np.broadcast_to(np.uint8(255), part.shape), np.zeros_like(part)):
+            difference = rows.astype(np.int64) - query.astype(np.int64)
+            found = all_values(query, rows, ["l1", "l2"])
+            np.testing.assert_array_equal(found["l1"], np.abs(difference).sum(axis=1))
+            np.testing.assert_array_equal(found["l2"], np.sqrt((difference**2).sum(axis=1)))
+        np.testing.assert_array_equal(row_stats(rows).squares, (rows.astype(np.int64) ** 2).sum(axis=1))
+
+
 @pytest.mark.parametrize("kind", [np.uint8, np.float32])
 def test_values_do_not_depend_on_blocks_threads_stats_or_company(kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(1)

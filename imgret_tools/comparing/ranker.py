@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgret_tools.comparing.report import Note, RowSearch, note, row_name
+from imgret_tools.engine.neighbourhood import refined_order
 from imgret_tools.errors import BadInput, LibraryError
 from imgret_tools.library.chroma import HNSW_SPACES, HnswSpace
 from imgret_tools.library.view import View
 from imgret_tools.metrics import METRICS, RowStats, all_values
-from imgret_tools.records import Entry, Measure, Scalar, Space
+from imgret_tools.records import Entry, Measure, Refine, Scalar, Space
 
 MEASURES: tuple[Measure, ...] = tuple(METRICS)
 CHROMA_DISTANCE: dict[Measure, str] = {"l2": "squared l2", "cosine": "1 - cosine"}
@@ -73,7 +74,7 @@ class Ranker:
         notes: what is missing from the comparison, and why.
     """
 
-    def __init__(self, view: View, *, k: int, pixel_stats: RowStats | None) -> None:
+    def __init__(self, view: View, *, k: int, pixel_stats: RowStats | None, refine: Refine = "off") -> None:
         self.view, self.card, self.k = view, view.card, k
         if not len(view):
             raise BadInput(
@@ -90,6 +91,7 @@ class Ranker:
         self._place_of_row = np.full(len(view.matrix), -1, np.intp)
         self._place_of_row[self.numbers] = np.arange(len(self.numbers))
         self._pixel_stats = pixel_stats
+        self._refine = refine == "auto"
         self.notes: list[Note] = []
         size, missing = view.card.pixel_size, int((self._places < 0).sum())
         if missing == len(self._places):
@@ -173,13 +175,31 @@ class Ranker:
                 seconds = time.perf_counter() - started if timed else float("nan")
                 numbers = pool[order]
                 found.append(Ranking(space, measure, "exact", numbers, values[numbers], seconds))
+            if space == "embedding" and self._refine:
+                cosine = next(row for row in found if row.measure == "cosine")
+                found += self._refined(probe, pool, dict(zip(cosine.numbers.tolist(), cosine.values, strict=True)))
             if space == "embedding" and self._hnsw:
                 try:
-                    found += self._by_index(probe, {row.measure: row for row in found})
+                    found += self._by_index(probe, {row.measure: row for row in found if row.search == "exact"})
                 except LibraryError as error:
                     self._hnsw = False
                     self.notes.append(note("hnsw_missing", reason=str(error)))
         return found
+
+    def _refined(self, probe: Probe, pool: NDArray[np.intp], values: dict[int, float]) -> list[Ranking]:
+        """The order that neighbourhoods give the images `pool`, with their cosines; empty where there is none."""
+        started = time.perf_counter()
+        own = np.flatnonzero(self.own(probe))
+        rows = np.sort(self.numbers[pool])
+        order = refined_order(
+            self.view, probe.embedding, rows, len(rows), own=int(self.numbers[own[0]]) if len(own) else None
+        )
+        if order is None:
+            return []
+        seconds = time.perf_counter() - started
+        places = self._place_of_row[order[0]]
+        of_place = np.array([values[place] for place in places.tolist()])
+        return [Ranking("embedding", "cosine", "refined", places, of_place, seconds)]
 
     def _by_index(self, probe: Probe, exact: dict[Measure, Ranking]) -> list[Ranking]:
         """The rows of the index alone, and of its candidates put in order by each measure."""

@@ -5,6 +5,7 @@ A row is a way to search: a space, a measure, and how the candidates were found.
     exact      every image is measured
     hnsw       Chroma's index answers alone: its own order, its own distance beside the measure's value
     reranked   the index brings candidates, the measure puts them in order
+    refined    all pictures, in the order that their neighbourhoods give (engine/refine.py)
 
 Sentences travel as `Note`s: a kind with its facts, so that a page can say them in another language, and in English.
 """
@@ -18,7 +19,7 @@ from typing import Literal, get_args
 from imgret_tools.comparing.judge import Interval
 from imgret_tools.records import Failure, Hit, Measure, Record, Scalar, Space, quoted
 
-RowSearch = Literal["exact", "hnsw", "reranked"]
+RowSearch = Literal["exact", "hnsw", "reranked", "refined"]
 Quality = Literal["precision_at_1", "precision_at_k", "map", "map_at_k"]
 QUALITIES: tuple[Quality, ...] = get_args(Quality)
 

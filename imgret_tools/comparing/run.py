@@ -19,7 +19,7 @@ from imgret_tools.errors import BadInput
 from imgret_tools.library.view import View
 from imgret_tools.pictures.find import Scan, content_hash, find_images
 from imgret_tools.pictures.pixels import resize_pixels
-from imgret_tools.records import Entry, Failure, Progress
+from imgret_tools.records import Entry, Failure, Progress, Refine
 
 
 def compare_picture(
@@ -29,6 +29,7 @@ def compare_picture(
     library: str = "default",
     k: int = 5,
     label: str | None = None,
+    refine: Refine = "auto",
 ) -> Comparison:
     """One query picture under every measure on every space; images with its very content are left out of its hits.
 
@@ -37,9 +38,10 @@ def compare_picture(
         library: where.
         k: how many hits count.
         label: what the query shows; left out, it is that of its twin in the library, or its folder's name.
+        refine: `auto` adds a row of the refined order where the library has one; `off` leaves it out.
     """
     with runtime.view(library) as view:
-        ranker = Ranker(view, k=k, pixel_stats=runtime.pixel_stats(view))
+        ranker = Ranker(view, k=k, pixel_stats=runtime.pixel_stats(view), refine=refine)
         return compare(ranker, _probe(runtime, view, image, label))
 
 
@@ -49,6 +51,7 @@ def compare_folder(
     *,
     library: str = "default",
     k: int = 5,
+    refine: Refine = "auto",
     progress: Callable[[Progress], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> QuerySetComparison:
@@ -58,6 +61,7 @@ def compare_folder(
         folder: the queries, `<class>/<picture>`.
         library: where to search.
         k: how many hits count.
+        refine: as in `compare_picture`.
         progress: called with the state of the run.
         cancelled: asked before each batch; the figures then cover what was done.
 
@@ -68,7 +72,7 @@ def compare_folder(
     if not scan.images:
         raise BadInput(no_pictures(folder, scan))
     with runtime.view(library) as view:
-        return _compare_folder(runtime, view, folder, scan, k, progress, cancelled)
+        return _compare_folder(runtime, view, folder, scan, k, refine, progress, cancelled)
 
 
 def _compare_folder(
@@ -77,10 +81,11 @@ def _compare_folder(
     folder: Path,
     scan: Scan,
     k: int,
+    refine: Refine,
     progress: Callable[[Progress], None] | None,
     cancelled: Callable[[], bool] | None,
 ) -> QuerySetComparison:
-    ranker = Ranker(view, k=k, pixel_stats=runtime.pixel_stats(view))
+    ranker = Ranker(view, k=k, pixel_stats=runtime.pixel_stats(view), refine=refine)
     failed, total, stopped = list[Failure](), len(scan.images), False
 
     def opened(path: Path) -> tuple[Image.Image, str] | Failure:

@@ -1,6 +1,6 @@
 """One grammar for a query of several parts: pictures and texts, each with a weight, "not" being a negative weight.
 
-    --image a.jpg --image b.jpg:0.5 --text "red" --not-text "text"
+    image=a.jpg  image=b.jpg:0.5  text=red  not_text=text         (query.py, docs/queries.md)
     compose([(row_a, 1.0), (row_b, 0.5), (row_red, TEXT_WEIGHT), (row_text, -TEXT_WEIGHT / 2)])
 
 The row of the query is the weighted sum of the parts' unit rows, unit again: a cosine with it is the weighted sum of
@@ -50,6 +50,9 @@ def compose(parts: Sequence[tuple[NDArray[np.float32], float]]) -> NDArray[np.fl
         length = float(np.linalg.norm(row.astype(np.float64)))
         total += (weight / length if length > 0 else 0.0) * row.astype(np.float64)
     length = float(np.linalg.norm(total))
+    asked = [row for row, weight in parts if weight]
+    if len(asked) == 1:  # also a row of zeros, which every measure takes
+        return np.asarray(total / length if length > 0 else total, np.float32)
     if length <= _NOTHING * sum(abs(weight) for _, weight in parts):
         raise BadInput("The parts of the query cancel each other: give one of them another weight, or leave one out.")
     return np.asarray(total / length, np.float32)

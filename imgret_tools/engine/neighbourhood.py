@@ -69,8 +69,8 @@ def refined_order(
     if refined is None:
         return None
     itself = None if own is None else int(np.searchsorted(view.numbers, own))
-    scores = refined.scores(query, view.matrix, numbers=view.numbers, without=itself)
-    scores = scores[np.searchsorted(view.numbers, pool)].astype(np.float64)
+    of_all = refined.scores(query, view.matrix, numbers=view.numbers, without=itself)
+    scores = of_all[np.searchsorted(view.numbers, pool)].astype(np.float64)
     wanted = min(wanted, len(pool))
     if not wanted:
         return pool[:0], scores[:0]
@@ -84,7 +84,7 @@ def is_refinable(query: Query, measure: Measure) -> bool:
 
     Words have no neighbourhood among pictures (measured: docs/results.md), and who asks for l1 or pearson wants its order.
     """
-    return query.image is not None and not query.text and not query.not_text and measure in _MEASURES
+    return len(query.parts) == 1 and query.image is not None and measure in _MEASURES
 
 
 def _before(view: View) -> tuple[Refined | None, Numbers | None]:

@@ -9,7 +9,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from imgret_tools.engine.calibration import Chance
 from imgret_tools.engine.runtime import Runtime, hit
 from imgret_tools.library.filters import Condition, parse_where
 from imgret_tools.records import (
@@ -18,15 +17,12 @@ from imgret_tools.records import (
     Entry,
     LibraryDescription,
     LibraryList,
-    Match,
     Order,
     Scalar,
     SearchReport,
     Sort,
 )
 
-STRONG, FAIR = 0.995, 0.97
-"""Share of chance pairs that a hit must be closer than, to count as a strong or as a fair match."""
 NEAR = 0.97
 """Cosine of two pictures' rows from which they count as nearly the same."""
 _BLOCK = 1024
@@ -139,22 +135,3 @@ def find_duplicates(runtime: Runtime, *, library: str, like: str) -> DuplicateRe
             groups.append(DuplicateGroup("exact" if same else "near", best[0].id, hits))
     groups.sort(key=lambda group: (-len(group.hits), group.keep))
     return DuplicateReport(name, groups, pairs, round(time.perf_counter() - started, 4))
-
-
-def with_matches(chance: Chance, report: SearchReport) -> SearchReport:
-    """The report with what each hit's score means in its library, unless that is known already."""
-    if not report.hits or report.hits[0].match is not None:
-        return report
-    shares = chance.closeness(report)
-    if not shares:
-        return report
-    hits = [
-        replace(one, closeness=round(share, 4), match=match_of(share))
-        for one, share in zip(report.hits, shares, strict=True)
-    ]
-    return replace(report, hits=hits)
-
-
-def match_of(closeness: float) -> Match:
-    """A share of chance pairs in a word."""
-    return "strong" if closeness >= STRONG else "fair" if closeness >= FAIR else "weak"

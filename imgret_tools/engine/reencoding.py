@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from imgret_tools.encoders.protocol import Encoder
 from imgret_tools.engine.indexing import BATCH, DECODERS, LOOK_AHEAD
+from imgret_tools.engine.neighbourhood import keep_refined
 from imgret_tools.errors import ImageError, IndexUnavailable, NotFound
 from imgret_tools.library.library import Library
 from imgret_tools.library.view import View
@@ -92,7 +93,8 @@ def reencode(
         except _Cancelled:
             return replace(report, cancelled=True)
         behind = _feed(writer)
-        writer.sweep()
+        with library.view() as view:
+            keep_refined(view)
     seconds = time.perf_counter() - started
     return replace(
         report,

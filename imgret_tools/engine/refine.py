@@ -210,8 +210,8 @@ def _all_neighbours(
             break
         block = wanted[start : start + _QUERIES_AT_ONCE]
         own = _centred(exact, _picked(numbers, block), centre)
-        stop = start + len(block)
-        places[start:stop], likeness[start:stop] = _nearest(own, exact, numbers, centre, _NEIGHBOURS, without=block)
+        end = start + len(block)
+        places[start:end], likeness[start:end] = _nearest(own, exact, numbers, centre, _NEIGHBOURS, without=block)
     return places, likeness
 
 

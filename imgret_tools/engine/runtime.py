@@ -25,7 +25,9 @@ from imgret_tools.encoders import choose, has_newer_recipe, make_encoder, spec_o
 from imgret_tools.encoders.glossary.vietnamese import translate
 from imgret_tools.encoders.protocol import Encoder
 from imgret_tools.encoders.unread import Unread, unread
+from imgret_tools.engine.compose import MOST_PARTS, compose
 from imgret_tools.engine.indexing import index_folder
+from imgret_tools.engine.match import Matcher, Part, match_of
 from imgret_tools.engine.neighbourhood import is_refinable, keep_refined, refined_order
 from imgret_tools.engine.query import Query
 from imgret_tools.engine.reencoding import reencode
@@ -88,6 +90,7 @@ class Runtime:
         self.settings = settings
         self._libraries: dict[str, Library] = {}
         self._encoders: dict[tuple[str, str], Encoder] = {}
+        self._matchers: dict[tuple[str, str], Matcher] = {}
         self._loading: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
         self._arriving: dict[str, threading.Event] = {}
@@ -112,6 +115,7 @@ class Runtime:
             libraries = list(self._libraries.values())
             self._libraries.clear()
             self._encoders.clear()
+            self._matchers.clear()
         for library in libraries:
             library.close()
 
@@ -123,8 +127,13 @@ class Runtime:
 
     def libraries(self) -> list[LibraryInfo]:
         """All libraries of the data folder, by name; one that cannot be opened says why and hides none of the others."""
-        homes = sorted(home for home in self._homes.glob("*") if not home.name.startswith(".") and Library.exists(home))
+        homes = sorted(home for home in self._homes.glob("*") if not home.name.startswith(".") and self._there(home))
         return sorted((self._info(home) for home in homes), key=lambda info: info.name)
+
+    def _there(self, home: Path) -> bool:
+        """Whether there is a library at `home` for this process."""
+        only = self.settings.only
+        return (only is None or home.name in map(folder_name, only)) and Library.exists(home)
 
     def _info(self, home: Path) -> LibraryInfo:
         try:
@@ -140,10 +149,10 @@ class Runtime:
             NotFound: there is none; the message names those there are.
         """
         home = self._homes / folder_name(name)
-        if name == "default" and not Library.exists(home):
+        if name == "default" and not self._there(home):
             home = self._homes / folder_name(self.settings.library)
         self.await_arrivals(home.name)
-        if not Library.exists(home):
+        if not self._there(home):
             infos = self.libraries()
             if name == "default" and len(infos) == 1 and not infos[0].damaged:
                 return self.library(infos[0].name)
@@ -546,19 +555,43 @@ class Runtime:
         """
         return self.thumbnails.get(entry.sha256, Path(entry.path), "")
 
+    def parts(self, view: View, query: Query) -> list[Part]:
+        """The parts of a query as unit rows (dim,) with their weights; a text beside a picture counts `TEXT_WEIGHT` times.
+
+        Raises:
+            BadInput: a picture cannot be opened.
+        """
+        asked = [part for part in query.parts if part.weight]
+        if len(asked) > MOST_PARTS:
+            raise BadInput(f"The query has {len(asked)} parts: expected at most {MOST_PARTS}; leave some out.")
+        factor = 1.0 if all(part.is_text for part in asked) else TEXT_WEIGHT
+        found = []
+        for part in asked:
+            if isinstance(part.what, str):
+                row, read = self.encode_text(view, part.what), not self.unread(view, part.what).nothing
+                found.append(Part(row, factor * part.signed, is_text=True, read=read))
+            elif isinstance(part.what, Entry):
+                found.append(Part(view.row(part.what.id), part.signed))
+            else:
+                picture = self.open_query(part.what, self.encoder_of(view.card).side)
+                found.append(Part(self.encode_image(view, picture), part.signed))
+        return found
+
     def vector(self, view: View, query: Query) -> NDArray[np.float32]:
-        """The unit row (dim,) of a query in the library's embedding space."""
-        row = np.zeros(view.card.dim, np.float32)
-        if isinstance(query.image, Entry):
-            row += view.row(query.image.id)
-        elif query.image is not None:
-            row += self.encode_image(view, self.open_query(query.image, self.encoder_of(view.card).side))
-        alone = query.image is None
-        if query.text:
-            row += (1.0 if alone else TEXT_WEIGHT) * self.encode_text(view, query.text)
-        if query.not_text:
-            row -= (0.5 if alone else TEXT_WEIGHT / 2) * self.encode_text(view, query.not_text)
-        return np.asarray(row / max(float(np.linalg.norm(row)), 1e-12), np.float32)
+        """The unit row (dim,) of a query in the library's embedding space.
+
+        Raises:
+            BadInput: nothing is asked for, or its parts cancel each other.
+        """
+        return compose([(part.row, part.weight) for part in self.parts(view, query)])
+
+    def matcher(self, view: View) -> Matcher:
+        """What judges how well hits fit, for the library's encoder."""
+        encoder = self._checked(view)
+        with self._lock:
+            return self._matchers.setdefault(
+                (encoder.name, encoder.fingerprint), Matcher(encoder, self.settings.cache_dir)
+            )
 
     def pixel_row(self, view: View, image: Path | Image.Image | Entry) -> NDArray[np.uint8]:
         """The pixel row (size * size * 3,) of a query picture at the library's size."""
@@ -636,20 +669,27 @@ class Runtime:
         if search == "hnsw" and kind == "exact":
             notices.append("Exact scan: HNSW knows embeddings without filters only.")
         if space == "pixels":
-            if query.text or query.not_text or query.image is None:
+            if query.text or query.not_text or query.also or query.image is None:
                 raise BadInput(
-                    "Pixels can be searched by a picture alone; leave the text out, or search in space 'embedding'."
+                    "Pixels can be searched by one picture alone; leave texts and other pictures out, or search in space 'embedding'."
                 )
             there = numbers[view.pixel_places[numbers] >= 0]
             if missing := searched - len(there):
                 notices.append(f"{missing} images have no pixel rows yet; index their folders again to make them.")
             places = view.pixel_places[there]
-            values = metric.values(self.pixel_row(view, query.image), view.pixels, subset=places)
+            pixels = self.pixel_row(view, query.image)
+            values = metric.values(pixels, view.pixels, subset=places)
             found, values = ranked(view, there, values, metric, wanted)
+            found, values = found[offset:], values[offset:]
+            scores = metric.score(values)
+            closeness = self.matcher(view).closeness_of_pixels(view, pixels, view.pixel_places[found])
         else:
-            row = self.vector(view, query)
+            parts = self.parts(view, query)
+            row = compose([(part.row, part.weight) for part in parts])
             notices += [
-                str(left) for text in (query.text, query.not_text) if text and (left := self.unread(view, text))
+                str(left)
+                for part in query.parts
+                if isinstance(part.what, str) and (left := self.unread(view, part.what))
             ]
             pool: NDArray[np.intp] | None = None if searched == len(view) else numbers
             if kind == "hnsw":
@@ -667,13 +707,14 @@ class Runtime:
                 values = metric.values(row, view.matrix, subset=found)
             else:
                 found, values = nearest_rows(view, row, measure, pool, wanted)
+                scores = metric.score(values)
+            found, values, scores = found[offset:], values[offset:], scores[offset:]
+            cosines = np.asarray(view.matrix[found] @ row, np.float64)
+            closeness = self.matcher(view).closeness(view, parts, cosines)
         if not searched and where:
             notices += self._nothing_matches(view, where)
         elif wanted > searched:
             notices.append(f"{searched} images could be searched, fewer than the {wanted} asked for.")
-        if refined is None:
-            scores = metric.score(values)
-        found, values, scores = found[offset:], values[offset:], scores[offset:]
         return SearchReport(
             library=view.card.name,
             encoder=view.card.encoder,
@@ -683,8 +724,10 @@ class Runtime:
             searched=searched,
             seconds=round(time.perf_counter() - started, 4),
             hits=[
-                hit(entry, rank=offset + place + 1, value=float(value), score=float(score))
-                for place, (entry, value, score) in enumerate(zip(view.entries(found), values, scores, strict=True))
+                hit(entry, rank=offset + place + 1, value=float(value), score=float(score), closeness=float(close))
+                for place, (entry, value, score, close) in enumerate(
+                    zip(view.entries(found), values, scores, closeness, strict=True)
+                )
             ],
             search=kind,
             total=len(view),
@@ -753,7 +796,7 @@ def _outdated(card: Card) -> bool:
         return False
 
 
-def hit(entry: Entry, *, rank: int, value: float = 0.0, score: float = 0.0) -> Hit:
+def hit(entry: Entry, *, rank: int, value: float = 0.0, score: float = 0.0, closeness: float | None = None) -> Hit:
     """The entry as rank `rank` of a ranking; one whose file is not there now is marked as away."""
     shown = (
         "width", "height", "bytes", "taken", "camera", "latitude", "longitude", "rating", "keywords", "caption", "folder",
@@ -764,4 +807,14 @@ def hit(entry: Entry, *, rank: int, value: float = 0.0, score: float = 0.0) -> H
         metadata["keywords"] = entry.keywords.replace("\x1f", ", ")
     if entry.away or not Path(entry.path).exists():
         metadata["away"] = True
-    return Hit(rank=rank, id=entry.id, path=entry.path, label=entry.label, score=score, value=value, metadata=metadata)
+    return Hit(
+        rank=rank,
+        id=entry.id,
+        path=entry.path,
+        label=entry.label,
+        score=score,
+        value=value,
+        metadata=metadata,
+        closeness=None if closeness is None else round(closeness, 4),
+        match=None if closeness is None else match_of(closeness),
+    )

@@ -12,9 +12,15 @@ from contextlib import suppress
 from dataclasses import replace
 from html import escape
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import gradio as gr
+from anyio import to_thread
 from fastapi import FastAPI
+from gradio.routes import App
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount, Route
 
 from imgret_tools.chat.events import Talk
 from imgret_tools.chat.models import make_model
@@ -22,13 +28,15 @@ from imgret_tools.chat.talk import Chat
 from imgret_tools.demo import collect_demo
 from imgret_tools.engine.runtime import Runtime
 from imgret_tools.errors import BadInput, ImgretError, NotFound
-from imgret_tools.mcp import LOOPBACK, make_mcp
+from imgret_tools.mcp import Tokens, make_mcp
 from imgret_tools.mcp import mount as mount_mcp
 from imgret_tools.records import Progress
 from imgret_tools.settings import Settings
 from imgret_tools.tools import WRITING, ImageTools
+from imgret_tools.ui.gate import OWN, Gate, Limits, same_login
 from imgret_tools.ui.link import Asked
 from imgret_tools.ui.patches import Bound, endpoint, spoken
+from imgret_tools.ui.sessions import keep_little
 from imgret_tools.ui.tabs.chat import chat_tab
 from imgret_tools.ui.tabs.collect import FOLDER as COLLECTED
 from imgret_tools.ui.tabs.collect import CollectTab
@@ -54,7 +62,6 @@ def build_app(
 ) -> gr.Blocks:
     """The page on `tools`; it opens with `library`. `start_talk` begins a chat; without it there is no chat tab."""
 
-    gr.set_static_paths(tools.runtime.thumbnails.folder)  # served from there, not copied for each visitor
     names = [info.name for info in tools.runtime.libraries()]
     if library and tools.runtime.is_arriving(library):
         names = sorted({*names, library})
@@ -176,25 +183,58 @@ def mount(
     page: gr.Blocks,
     *,
     auth: tuple[str, str] | None = None,
-    token: str = "",
-    hosts: Sequence[str] = LOOPBACK,
-) -> FastAPI:
-    """The page at `/` and MCP at `/mcp` in one FastAPI app."""
+    token: str | Tokens = "",
+    hosts: Sequence[str] = (),
+    embedded_by: str = "",
+) -> Gate:
+    """The page at `/` and MCP at `/mcp` behind one gate, as an ASGI app.
+
+    Args:
+        tools: What MCP serves.
+        page: From `build_app` on the same tools.
+        auth: Name and password asked of visitors.
+        token: What agents send as `Authorization: Bearer ...`, as `mcp.mount` takes it.
+        hosts: Names under which the app is asked, beside addresses in figures and this machine's; `*` for any.
+        embedded_by: Origin whose pages may hold the app in a frame.
+    """
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    mount_mcp(app, make_mcp(tools, hosts=hosts), token=token)
-    return gr.mount_gradio_app(  # type: ignore[no-any-return]
+    mount_mcp(app, make_mcp(tools, hosts=("*",)), token=token)
+    gr.mount_gradio_app(
         app,
         page,
         path="/",
-        auth=auth,
+        auth=same_login(*auth) if auth else None,
         show_error=False,  # of what nobody foresaw: Gradio shows its text as markup, and it may quote a stranger
         max_file_size=_MAX_UPLOAD,
         theme=_theme(),
         css=_STYLE.read_text("utf-8"),
         head=f"<script>{_SCRIPT.read_text('utf-8')}</script>",
         enable_monitoring=False,
+        run_history=False,
     )
+    # Gradio checks the files that visitors name only in an app that was launched; a mounted one never is.
+    page.has_launched = page.is_running = True
+    mounted = next(route.app for route in app.routes if isinstance(route, Mount) and isinstance(route.app, App))
+    keep_little(mounted)
+
+    def known(request: Request) -> bool:
+        cookies = (request.cookies.get(f"access-token-{kind}{mounted.cookie_id}") for kind in ("", "unsecure-"))
+        return not auth or any(cookie in mounted.tokens for cookie in cookies if cookie)
+
+    async def small(request: Request) -> Response:
+        if not known(request):
+            return JSONResponse({"error": "Log in first."}, status_code=401)
+        library, id_ = request.path_params["library"], request.path_params["id"]
+        try:
+            data = await to_thread.run_sync(lambda: tools.jpeg_of(tools.entry(id_, library), 256))
+        except ImgretError:
+            return JSONResponse({"error": "There is no such picture."}, status_code=404)
+        return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
+
+    app.router.routes.insert(0, Route("/thumbnail/{library}/{id}", small, methods=["GET"]))
+    limits = Limits() if tools.runtime.settings.read_only else OWN
+    return Gate(app, hosts=hosts, limits=limits, embedded_by=embedded_by)
 
 
 def _theme() -> gr.Theme:
@@ -248,6 +288,7 @@ def serve(
     *,
     folder: Path | None = None,
     library: str = "default",
+    also: Sequence[str] = (),
     encoder: str | None = None,
     host: str = "127.0.0.1",
     port: int = 7860,
@@ -264,6 +305,7 @@ def serve(
         settings: the process's.
         folder: indexed first into `library`, which the page then opens.
         library: opened at first; `demo` where it is not there yet.
+        also: what a read-only app shows beside that one; one that indexes shows all there are.
         encoder: for a new library.
         host: address to listen on.
         port: port to listen on.
@@ -272,7 +314,7 @@ def serve(
         allow_writes: a shared app may index too.
         allow_urls: queries may be public URLs.
         auth: `USER:PASS` asked of every visitor; MCP then asks for a token that is printed.
-        allow_hosts: names of a proxy or a link under which MCP is asked too.
+        allow_hosts: names of a proxy under which the app is asked too; `*` for any name.
     """
     import uvicorn
 
@@ -290,7 +332,8 @@ def serve(
         if folder is not None:
             _say(str(runtime.index(folder, library=library, encoder=encoder, progress=_told(f"{folder}"))))
         opened = library if folder or _there(runtime, library) else DEMO
-        runtime.settings = replace(settings, read_only=not writable, library=opened)
+        shown = None if writable else (opened, *also)
+        runtime.settings = replace(settings, read_only=not writable, library=opened, only=shown)
         _prepare(runtime, demo, opened)
         tools = ImageTools(runtime)
         page = build_app(
@@ -298,21 +341,24 @@ def serve(
             library=opened,
             start_talk=lambda: Chat(tools, make_model(settings.model)),
         )
-        token = secrets.token_urlsafe(24) if login else ""
+        token = Tokens(told=_tell_token) if login else ""
         app = mount(
             tools,
             page,
             auth=login,
             token=token,
-            hosts=(*LOOPBACK, *allow_hosts) if host in LOOPBACK and not share else ("*",),
+            hosts=(host, *settings.hosts, *allow_hosts),
+            embedded_by="https://huggingface.co" if settings.hosts else "",
         )
-        if token:
-            _say(f"MCP at /mcp expects the header  Authorization: Bearer {token}")
         if share:
-            _say(_public_link(page, port))
+            link, told = _public_link(page, port)
+            app.allow(urlsplit(link).hostname or "")
+            _say(told)
         _say(f"Open http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}")
         try:
-            uvicorn.run(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=3)
+            uvicorn.run(
+                app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=3, limit_concurrency=1000
+            )
         except SystemExit as error:
             raise BadInput(
                 f"Port {port} on {host} cannot be listened on; is another app there? Give another --port."
@@ -325,9 +371,10 @@ def _prepare(runtime: Runtime, demo: Path, opened: str) -> None:
 
     def work() -> None:
         try:
-            with runtime.arriving(DEMO):
-                begun.set()
-                runtime.index(collect_demo(demo), library=DEMO, encoder="mini")
+            if runtime.settings.only is None or DEMO in runtime.settings.only:
+                with runtime.arriving(DEMO):
+                    begun.set()
+                    runtime.index(collect_demo(demo), library=DEMO, encoder="mini")
             with runtime.view(opened) as view:
                 runtime.encode_text(view, "a photo")
         except Exception as error:  # the page works without the demo, and the first search says what is wrong
@@ -362,16 +409,21 @@ def _told(what: str) -> Callable[[Progress], None]:
     return show
 
 
-def _public_link(page: gr.Blocks, port: int) -> str:
-    """Gradio's public link to this port, or a sentence that says why there is none."""
+def _public_link(page: gr.Blocks, port: int) -> tuple[str, str]:
+    """Gradio's public link to this port, "" where there is none, and a sentence that tells it or says why not."""
     from gradio import networking
 
     try:
         link = networking.setup_tunnel("127.0.0.1", port, secrets.token_urlsafe(32), None, None)
-        return f"Public link, for as long as this runs: {link}"
+        return link, f"Public link, for as long as this runs: {link}"
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        return f"There is no public link: Gradio's share server cannot be reached from here ({reason}). The app runs locally all the same."
+        told = f"There is no public link: Gradio's share server cannot be reached from here ({reason})."
+        return "", f"{told} The app runs locally all the same."
+
+
+def _tell_token(token: str) -> None:
+    _say(f"MCP at /mcp expects the header  Authorization: Bearer {token}  (another one tomorrow, told here)")
 
 
 def _say(line: str) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import gradio as gr
 
-from imgret_tools.engine.calibration import Chance
 from imgret_tools.engine.labels import suggest_labels
 from imgret_tools.errors import BadInput, ImageError, NotFound
 from imgret_tools.pictures.thumbnails import thumbnail
@@ -35,10 +34,8 @@ class Detail:
         bound: components whose texts follow the language.
     """
 
-    def __init__(
-        self, tools: ImageTools, chance: Chance, language: gr.State, asked: gr.State, report: gr.State
-    ) -> None:
-        self._tools, self._chance = tools, chance
+    def __init__(self, tools: ImageTools, language: gr.State, asked: gr.State, report: gr.State) -> None:
+        self._tools = tools
         self.chosen = gr.State("")
         with gr.Column(visible=False, elem_id="detail") as self.panel:
             self.close = gr.Button(size="sm", elem_id="close_detail")
@@ -111,14 +108,13 @@ class Detail:
 
     def _facts(self, language: Language, report: SearchReport, index: int) -> str:
         hit, known = report.hits[index], report.hits[index].metadata
-        closeness = self._chance.closeness(report)
         megabytes = f"{float(str(known.get('bytes') or 0)) / 1e6:.2f} MB"
         facts = [
             ("fact_label", hit.label),
             ("fact_score", f"{hit.value:.4g} ({report.measure})"),
             (
-                "fact_closeness",
-                said(language, "closer_than", share=min(100 * closeness[index], 99.9)) if closeness else None,
+                "fact_match",
+                f"{said(language, hit.match)} ({100 * (hit.closeness or 0):.0f} %)" if hit.match else None,
             ),
             ("fact_size", f"{known.get('width')} × {known.get('height')} · {megabytes}"),
             ("fact_taken", known.get("taken")),

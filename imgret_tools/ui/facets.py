@@ -49,11 +49,11 @@ class Facets:
         if not library:
             return [gr.update(choices=[], value=None, interactive=False) for _ in self.inputs[:-1]]
         with self._tools.runtime.view(library) as held:
-            found = self._counted(held)
+            found = self._counted(held, folders=not self._tools.runtime.settings.read_only)
         return [gr.update(choices=list(one.items()), value=None, interactive=bool(one)) for one in found]
 
     @staticmethod
-    def _counted(held: View) -> list[dict[str, str]]:
+    def _counted(held: View, *, folders: bool) -> list[dict[str, str]]:
         months: Counter[str] = Counter()
         for date, count in held.counts("taken").items():
             months.update({date[:4]: count, date[:7]: count})
@@ -63,7 +63,10 @@ class Facets:
             {f"{month} ({months[month]})": f"taken={month}" for month in sorted(months, reverse=True)},
             {f"{name} ({count})": equal("camera", name) for name, count in held.counts("camera").items()},
             {f"{name} ({count})": condition for name, (count, condition) in wide.items() if count},
-            {f"{name} ({count})": equal("folder", name) for name, count in held.counts("folder").items()},
+            {
+                f"{name} ({count})": equal("folder", name)
+                for name, count in (held.counts("folder") if folders else {}).items()
+            },
         ]
 
     @staticmethod

@@ -10,7 +10,7 @@ from typing import get_args
 from PIL import Image
 
 from imgret_tools.engine.query import Query
-from imgret_tools.records import Entry, Measure, Space
+from imgret_tools.records import Entry, Match, Measure, Refine, Space
 from imgret_tools.tools import ImageTools
 
 PAGE = 12
@@ -24,7 +24,9 @@ class Asked:
     Attributes:
         image: an id of the library, or a URL where the app allows it.
         where: filters in one line, as `filters.split_where` reads them.
-        closeness: hits must be closer than this share of chance pairs, in percent; 0 for all.
+        refine: whether neighbours may refine the order of the hits.
+        match: the least that a hit must be.
+        also: further parts of the query, one a line, as `parse_part` reads them.
         upload: file of a picture that the visitor gave; no link can hold it.
     """
 
@@ -36,8 +38,10 @@ class Asked:
     space: Space = "embedding"
     k: int = PAGE
     where: str = ""
-    closeness: float = 0
+    match: Match = "weak"
+    also: str = ""
     offset: int = 0
+    refine: Refine = "auto"
     upload: str | None = None
 
     def link(self) -> dict[str, str | int | float]:
@@ -55,19 +59,21 @@ class Asked:
             NotFound: no such image in the library.
             PathRefused: a URL where the app allows none; a link never names a file.
         """
-        image: Path | Image.Image | Entry | None = Path(self.upload) if self.upload else None
+        image: Path | Image.Image | Entry | None = tools.taken_in(Path(self.upload)) if self.upload else None
         if self.image.startswith(("http://", "https://")):
             image = tools.picture(self.image, self.library)
         elif self.image:
             image = tools.runtime.entry(self.image, self.library)
-        return Query(self.text.strip() or None, image, self.not_text.strip() or None)
+        also = tools.parts(self.also, self.library)
+        return Query(self.text.strip() or None, image, self.not_text.strip() or None, also)
 
     @classmethod
     def of_link(cls, parameters: Mapping[str, str], library: str) -> Asked | None:
         """The search that a link holds, None for a plain visit; what a link says wrongly is as usual."""
-        if not parameters.get("text") and not parameters.get("image"):
+        if not any(parameters.get(name) for name in ("text", "image", "also")):
             return None
         measure, space = parameters.get("measure", "cosine"), parameters.get("space", "embedding")
+        match = parameters.get("match", "weak")
         return cls(
             library=parameters.get("library", library),
             text=parameters.get("text", ""),
@@ -77,7 +83,9 @@ class Asked:
             space=space if space in get_args(Space) else "embedding",  # type: ignore[arg-type]
             k=min(int(_number(parameters.get("k"), PAGE)) or PAGE, _MOST),
             where=parameters.get("where", ""),
-            closeness=min(_number(parameters.get("closeness"), 0), 99.9),
+            match=match if match in get_args(Match) else "weak",  # type: ignore[arg-type]
+            also=parameters.get("also", ""),
+            refine="off" if parameters.get("refine") == "off" else "auto",
             offset=min(int(_number(parameters.get("offset"), 0)), 1_000_000),
         )
 

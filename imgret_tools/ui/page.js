@@ -1,7 +1,7 @@
 // What the page does in the browser: the address that holds the search, history and favourites (kept in this browser only),
 // keys, and the language of the document. Texts that come from outside are set as text, never as markup.
 window.imgret = (() => {
-  const PARAMETERS = ["library", "text", "not_text", "image", "measure", "space", "k", "where", "closeness", "offset"];
+  const PARAMETERS = ["library", "text", "not_text", "image", "measure", "space", "k", "where", "match", "also", "offset"];
   const MOST = { history: 30, favourites: 200 };
   const one = (selector) => document.querySelector(selector);
 
@@ -45,7 +45,7 @@ window.imgret = (() => {
     if (innerWidth <= 640) one("#status")?.scrollIntoView({ behavior: "smooth" });
     if (url.href !== location.href) history.pushState(null, "", url);
     if (!parameters.offset) {
-      const repeatable = parameters.text || parameters.image ? parameters : null;
+      const repeatable = parameters.text || parameters.image || parameters.also ? parameters : null;
       const same = (entry) => entry.title === title && JSON.stringify(entry.parameters) === JSON.stringify(repeatable);
       write("history", [{ time: Date.now(), title, parameters: repeatable }, ...read("history").filter((entry) => !same(entry))]);
     }

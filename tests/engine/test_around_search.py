@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import copy_photos, entries_of, labels_of, photo, rows_of
+from conftest import copy_photos, entries_of, labels_of
 from sklearn.decomposition import PCA
 
-from imgret_tools import ImageTools, Query, Runtime, Settings
-from imgret_tools.engine.calibration import Chance
+from imgret_tools import ImageTools, Runtime, Settings
 from imgret_tools.engine.labels import suggest_labels
 from imgret_tools.engine.projection import principal_plane
 from imgret_tools.errors import BadInput, NotFound, ReadOnly
 from imgret_tools.library.filters import split_where
-from imgret_tools.metrics import METRICS
-from imgret_tools.records import Measure, Space
 
 
 def test_the_plane_is_the_one_scikit_learn_finds() -> None:
@@ -37,44 +33,6 @@ def test_a_plane_of_too_few_or_equal_rows_is_a_point() -> None:
         assert places.shape == (len(rows), 2)
         assert not places.any()
         assert shares == (0.0, 0.0)
-
-
-@pytest.mark.parametrize("space", ["embedding", "pixels"])
-@pytest.mark.parametrize("measure", METRICS)
-def test_closeness_is_the_share_of_chance_pairs_below(indexed: ImageTools, measure: Measure, space: Space) -> None:
-    rows = rows_of(indexed.runtime)
-    if space == "pixels":
-        with indexed.runtime.view() as view:
-            rows = np.array(view.pixels[view.pixel_places[view.numbers]])
-    pairs = [
-        METRICS[measure].score(METRICS[measure].value(rows[a], rows[b]))
-        for a in range(len(rows))
-        for b in range(len(rows))
-        if a != b
-    ]
-    report = indexed.search(Query(image=photo("skimage/data/coffee.png")), k=12, measure=measure, space=space)
-    expected = [float(np.mean(np.array(pairs) < hit.score - 1e-9)) for hit in report.hits]
-    assert Chance(indexed.runtime).closeness(report) == pytest.approx(expected, abs=0.02)
-    assert expected == sorted(expected, reverse=True)
-
-
-def test_closeness_of_words_is_measured_on_words(indexed: ImageTools) -> None:
-    chance = Chance(indexed.runtime)
-    report = indexed.search(Query("a motorcycle"), k=12)
-    found = chance.closeness(report)
-    assert found[0] > 0.95
-    assert found[-1] < 0.5
-    both = chance.closeness(indexed.search(Query("a motorcycle", photo("skimage/data/coffee.png")), k=12))
-    assert all(0 <= share <= 1 for share in both)
-
-
-def test_one_picture_has_no_chance_pairs(tmp_path: Path) -> None:
-    (tmp_path / "one").mkdir()
-    shutil.copyfile(photo("skimage/data/coffee.png"), tmp_path / "one" / "coffee.png")
-    with Runtime.open(Settings(data_dir=tmp_path / "data", encoder="mini")) as runtime:
-        runtime.index(tmp_path / "one")
-        report = runtime.search(Query(image=photo("skimage/data/coffee.png")))
-        assert Chance(runtime).closeness(report) == []
 
 
 def test_a_label_by_hand_is_found_kept_and_taken_back(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import fake_encoder
@@ -20,6 +20,7 @@ from PIL import Image
 
 from imgret_tools import ImageTools, Runtime, Settings
 from imgret_tools.comparing.run import compare_picture
+from imgret_tools.encoders import make_encoder
 from imgret_tools.engine.explain import explain
 from imgret_tools.engine.labels import suggest_labels
 from imgret_tools.engine.query import Query
@@ -34,6 +35,14 @@ def picture(path: Path, seed: int, size: tuple[int, int] = (96, 64)) -> Path:
     grid = np.random.default_rng(seed).integers(0, 255, (6, 8, 3), dtype=np.uint8)
     Image.fromarray(grid).resize(size, Image.Resampling.BICUBIC).save(path)
     return path
+
+
+@pytest.fixture
+def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runtime]:
+    """A runtime on an empty data folder whose encoder costs nothing."""
+    monkeypatch.setattr(fake_encoder.runtime, "make_encoder", fake_encoder.make)
+    with Runtime.open(Settings(data_dir=tmp_path / "data", encoder="fake", roots=(tmp_path,))) as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -275,16 +284,21 @@ def test_our_own_data_folder_is_never_indexed(tmp_path: Path, folder: Path) -> N
 # Creating
 
 
-def test_a_first_run_that_fails_leaves_no_name_taken(runtime: Runtime, folder: Path, tmp_path: Path) -> None:
+def test_a_first_run_that_fails_leaves_no_name_taken(
+    runtime: Runtime, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     broken = tmp_path / "broken.pt"
     broken.write_bytes(os.urandom(5000))
+    monkeypatch.setattr(fake_encoder.runtime, "make_encoder", make_encoder)
     with pytest.raises((EncoderError, BadInput)):
         runtime.index(folder, encoder=f"openclip:ViT-B-32:{broken}")
+    monkeypatch.undo()
+    monkeypatch.setattr(fake_encoder.runtime, "make_encoder", fake_encoder.make)
     assert runtime.libraries() == []
     with pytest.raises(KeyboardInterrupt):
         runtime.index(folder, progress=interrupt)
     kept = sum(info.images for info in runtime.libraries())
-    assert runtime.index(folder, encoder="mini").added == 3 - kept
+    assert runtime.index(folder).added == 3 - kept
 
 
 def interrupt(_: object) -> None:
@@ -419,7 +433,7 @@ def test_search_goes_on_while_statistics_are_computed(
 def test_everyone_who_encodes_takes_turns(runtime: Runtime, folder: Path) -> None:
     """Indexing and "why" once passed the encoder's lock by."""
     runtime.index(folder)
-    encoder = runtime.encoder("mini")
+    encoder = runtime.encoder("fake")
     inside, most = 0, 0
     mutex = threading.Lock()
     inner = encoder.encode_images.__wrapped__  # type: ignore[attr-defined]
@@ -506,7 +520,7 @@ def test_killed_at_named_steps_the_next_run_ends_where_an_undisturbed_one_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SIGKILL before or after each of 12 named steps (IMGRET_KILLS times each); the end is that of a run nobody disturbed."""
-    monkeypatch.setattr(fake_encoder.runtime, "make_encoder", lambda spec, **_: fake_encoder.FakeEncoder())
+    monkeypatch.setattr(fake_encoder.runtime, "make_encoder", fake_encoder.make)
     base = tmp_path / "base"
     for number in range(24):
         picture(base / f"class {number % 4}" / f"{number:02}.png", number, (48, 32))

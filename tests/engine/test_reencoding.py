@@ -19,7 +19,8 @@ from imgret_tools import ImageTools, Runtime, Settings
 from imgret_tools.encoders import NICKNAMES
 from imgret_tools.engine import reencoding
 from imgret_tools.engine import runtime as engine
-from imgret_tools.errors import BadInput, NotFound, ReadOnly
+from imgret_tools.errors import BadInput, LibraryMismatch, NotFound, ReadOnly
+from imgret_tools.library import derived
 from imgret_tools.records import Entry
 
 FAST = next(nickname.spec for nickname in NICKNAMES if nickname.name == "fast")
@@ -69,6 +70,12 @@ def left_files(runtime: Runtime) -> list[str]:
     return sorted(file.name for file in (*home.glob("rows-*"), *home.glob("pixels-*")))
 
 
+def refined_folders(runtime: Runtime, library: str) -> int:
+    """How many states of what refines the order of searches are kept for the rows that count."""
+    with runtime.view(library) as view:
+        return len(list(view.home.glob("refined-*"))) if derived.load(view, "refined-1") is not None else 0
+
+
 def test_ids_labels_and_facts_stay_and_rows_are_those_of_a_fresh_library(runtime: Runtime, folder: Path) -> None:
     runtime.index(folder)
     by_hand = facts(runtime)[3].id
@@ -87,7 +94,8 @@ def test_ids_labels_and_facts_stay_and_rows_are_those_of_a_fresh_library(runtime
     exact, hnsw = (runtime.search(query, search=kind, k=3) for kind in ("exact", "hnsw"))
     assert hnsw.search == "hnsw"
     assert [hit.id for hit in exact.hits] == [hit.id for hit in hnsw.hits]
-    assert runtime.search(engine.Query(image=runtime.entry(by_hand)), space="pixels", k=1).hits
+    assert runtime.search(query, space="pixels", k=1).hits
+    assert refined_folders(runtime, "default") == refined_folders(runtime, "fresh") == 1
     assert runtime.index(folder, encoder="fast").unchanged == 20  # by its nickname, it is the library's own
     assert len(left_files(runtime)) == 2
 
@@ -216,6 +224,8 @@ def test_it_is_offered_where_the_recipe_is_older(
     assert "imgret reencode --library default" in runtime.index(folder).notice
     assert "imgret reencode --library default" in runtime.info().notice
     monkeypatch.setattr(fake_encoder.FakeEncoder, "fingerprint", "f1")
+    with pytest.raises(LibraryMismatch, match=r"weights f0, the ones here are f1; .*imgret reencode --library default"):
+        runtime.index(folder)
     assert runtime.reencode().images == 20
     assert runtime.info().notice == ""
 

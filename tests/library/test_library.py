@@ -126,7 +126,7 @@ def test_a_view_survives_compaction(library: Library) -> None:
 
 def test_an_empty_library_is_deleted_and_one_that_another_process_has_filled_is_not(tmp_path: Path) -> None:
     for count in (0, 3):
-        library = make(tmp_path / f"library {count}", count)
+        library = make(tmp_path / f"library-{count}", count)
         library.delete(only_empty=True)
         assert library.home.exists() == bool(count)
     assert len(all_entries(library)) == 3

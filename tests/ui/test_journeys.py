@@ -151,11 +151,13 @@ def test_filters_have_counts_and_a_link(page: Page, app: str) -> None:
     assert page.locator(field(page, "where")).input_value() == "label=cheetah"
 
 
-def test_closeness_leaves_out_what_chance_would_bring(page: Page, app: str) -> None:
-    page.goto(f"{app}/?text=a+cheetah&closeness=98")
+def test_what_does_not_fit_is_left_out_and_the_page_says_so(page: Page, app: str) -> None:
+    page.goto(f"{app}/?text=a+cheetah&match=strong")
     wait_for_captions(page, {"cheetah"})
-    page.goto(f"{app}/?text=quantum&closeness=99.9")
-    page.wait_for_function("document.querySelector('#status')?.innerText.includes('Lower the slider')")
+    page.goto(f"{app}/?text=asdfgh&match=fair&lang=vi")
+    page.wait_for_function("document.querySelector('#status')?.innerText.includes('Không có ảnh nào phù hợp')")
+    page.goto(f"{app}/?also=text%3Da+cheetah%0Anot_text%3Da+lion:1&k=2")
+    wait_for_captions(page, {"cheetah"})
 
 
 def test_a_label_is_given_with_the_encoders_help(page: Page, app: str) -> None:

@@ -19,6 +19,7 @@ REDIRECTS = 5
 
 # Inside otherwise public blocks, yet answered by the cloud the machine runs in.
 _METADATA = frozenset(ipaddress.ip_address(text) for text in ("168.63.129.16", "100.100.100.200", "fd00:ec2::254"))
+_RELAYS = ipaddress.ip_network("192.88.99.0/24")  # whoever is nearest answered there (RFC 7526)
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _MAGIC = (
     (0, b"\xff\xd8\xff", "JPEG"),
@@ -62,7 +63,8 @@ def why_refused(address: str) -> str:
         (ip.is_unspecified, "an unspecified address"),
         (ip.is_link_local, "a link-local address"),
         (ip.is_multicast, "a multicast address"),
-        (not ip.is_global or ip.is_reserved, "a private address"),
+        (isinstance(ip, ipaddress.IPv6Address) and ip.is_site_local, "a site-local address"),
+        (not ip.is_global or ip.is_reserved or ip in _RELAYS, "a private address"),
     ):
         if refused:
             return kind

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ from imgret_tools.tools import ImageTools
 from imgret_tools.ui.collect_report import Outcome, StepReport, plan, told
 from imgret_tools.ui.collect_spec import read_spec, spec_of, written
 from imgret_tools.ui.jobs import Runs
-from imgret_tools.ui.patches import Bound, shown_errors
+from imgret_tools.ui.patches import Bound, Thumbnails, shown_errors
 from imgret_tools.ui.tabs.index import indexed
 from imgret_tools.ui.texts.table import Language, said
 
@@ -110,7 +111,7 @@ class CollectTab:
             with gr.Column(min_width=300, scale=4):
                 self.steps = gr.HTML(plan("en"), elem_id="collect_steps")
                 self.report = gr.HTML(elem_id="collect_report")
-                self.pictures = gr.Gallery(
+                self.pictures = Thumbnails(
                     elem_id="collected",
                     columns=4,
                     object_fit="cover",
@@ -372,7 +373,8 @@ class CollectTab:
                 thumbnail = self._tools.runtime.thumbnails.get(content_hash(path), path, "")
             except (ImageError, OSError):
                 continue  # not cleaned yet, or gone this moment: there are others to show
-            thumbnails.append((str(thumbnail), path.parent.name))
+            data = base64.b64encode(thumbnail.read_bytes()).decode("ascii")
+            thumbnails.append((f"data:image/jpeg;base64,{data}", path.parent.name))
             if len(thumbnails) == _SHOWN:
                 break
         return thumbnails

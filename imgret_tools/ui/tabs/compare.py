@@ -20,6 +20,7 @@ from imgret_tools.ui.texts.comparison import sentence, words
 from imgret_tools.ui.texts.table import Language, said
 from imgret_tools.ui.uploads import showable
 from imgret_tools.ui.why import why_match
+from imgret_tools.uploads import UPLOAD
 
 
 class CompareTab:
@@ -107,7 +108,7 @@ class CompareTab:
             if folder and not self._tools.runtime.settings.read_only:
                 found = self._tools.compare_queries(folder, library=library, k=int(k), progress=show)
             elif image or id_:
-                query = Path(image) if image else self._tools.picture(id_, library)
+                query = self._tools.taken_in(Path(image)) if image else self._tools.picture(id_, library)
                 found = self._tools.compare(query, library=library, k=int(k), label=label or None)
             else:
                 raise BadInput(said(language, "compare_empty"))
@@ -134,7 +135,9 @@ class CompareTab:
         """The query picture of a comparison that is shown: an indexed one, or the uploaded file."""
         name = str(single.query["image"])
         with self._tools.runtime.view(single.library) as view:
-            return view.entry(name) if view.find(name) is not None else Path(name)
+            if view.find(name) is not None:
+                return view.entry(name)
+        return self._tools.uploads.path(name) if UPLOAD.fullmatch(name) else Path(name)
 
     def _written(self, language: Language, compared: Compared | None) -> list[object]:
         if compared is None:

@@ -12,12 +12,11 @@ import gradio as gr
 import orjson
 
 from imgret_tools.encoders.glossary.vietnamese import translate
-from imgret_tools.engine.calibration import Chance
 from imgret_tools.errors import BadInput, ImageError, ImgretError, NotFound
 from imgret_tools.export import to_csv, to_html
 from imgret_tools.library.filters import split_where
-from imgret_tools.records import Entry, Hit, Measure, SearchReport, Space
-from imgret_tools.tools import ImageTools
+from imgret_tools.records import Entry, Hit, Match, Measure, SearchReport, Space
+from imgret_tools.tools import ImageTools, judged
 from imgret_tools.ui.detail import Detail
 from imgret_tools.ui.facets import Facets
 from imgret_tools.ui.link import PAGE, Asked
@@ -40,7 +39,7 @@ class SearchTab:
     """
 
     def __init__(self, tools: ImageTools, language: gr.State, libraries: list[str], library: str) -> None:
-        self._tools, self._chance = tools, Chance(tools.runtime)
+        self._tools = tools
         self.asked = gr.State(None)
         self.report = gr.State(None)
         self.told = gr.JSON(visible=False)
@@ -60,7 +59,9 @@ class SearchTab:
                     self.k = gr.Slider(1, 60, value=PAGE, step=1, elem_id="k")
                     self.measure = gr.Dropdown(list(get_args(Measure)), value="cosine", elem_id="measure")
                     self.space = gr.Dropdown(list(get_args(Space)), value="embedding", elem_id="space")
-                    self.closeness = gr.Slider(0, 99.9, value=0, step=0.1, elem_id="closeness")
+                    self.refine = gr.Checkbox(value=True, elem_id="refine")
+                    self.also = gr.Textbox(lines=2, max_lines=6, elem_id="also")
+                    self.match = gr.Dropdown(list(reversed(get_args(Match))), value="weak", elem_id="match")
                 with gr.Accordion(open=False, elem_id="history") as self.history:
                     gr.HTML(_KEPT, js_on_load=_DRAW)
                     self.kept = gr.HTML()
@@ -89,7 +90,7 @@ class SearchTab:
                             gr.DownloadButton(kind, size="sm", elem_id=f"download_{kind.lower()}")
                             for kind in ("CSV", "JSON", "HTML")
                         ]
-        self.detail = Detail(tools, self._chance, language, self.asked, self.report)
+        self.detail = Detail(tools, language, self.asked, self.report)
         self.bound: Bound = [
             (self.library, {"label": "library"}),
             (self.image, {"label": "image", "placeholder": "image_hint"}),
@@ -103,7 +104,9 @@ class SearchTab:
             (self.k, {"label": "k"}),
             (self.measure, {"label": "measure"}),
             (self.space, {"label": "space"}),
-            (self.closeness, {"label": "closeness", "info": "closeness_hint"}),
+            (self.refine, {"label": "refine", "info": "refine_hint"}),
+            (self.also, {"label": "also", "placeholder": "also_hint"}),
+            (self.match, {"label": "match", "info": "match_hint"}),
             (self.history, {"label": "history"}),
             (self.kept, {"value": "kept_here"}),
             (self.clear, {"value": "clear_history"}),
@@ -114,8 +117,8 @@ class SearchTab:
             (self.downloads, {"label": "download"}),
             *self.detail.bound,
         ]
-        self.queries = [self.text, self.url, self.not_text, self.k, self.measure, self.space,
-                        self.closeness, *self.facets.inputs]  # fmt: skip
+        self.queries = [self.text, self.url, self.not_text, self.k, self.measure, self.space, self.refine,
+                        self.match, self.also, *self.facets.inputs]  # fmt: skip
         self.outputs = [self.status, self.hits, self.asked, self.report, self.told, self.previous, self.next,
                         self.detail.panel]  # fmt: skip
         self._wire(language)
@@ -126,7 +129,7 @@ class SearchTab:
         searching: dict[str, Any] = {**private, "queue": False, "show_progress_on": self.status}
         asking = [
             self.library, self.image, self.url, self.text, self.not_text, self.k, self.measure, self.space,
-            self.closeness, *self.facets.inputs,
+            self.refine, self.match, self.also, *self.facets.inputs,
         ]  # fmt: skip
         for event in (self.go.click, self.text.submit, self.not_text.submit, self.facets.line_typed.submit):
             event(self._fresh, [language, *asking], self.outputs, **searching).then(None, self.told, None, js=_SEARCHED)
@@ -154,10 +157,11 @@ class SearchTab:
         """Updates of `queries` for the search that a link holds, in `library`; its filters all stand in the line typed."""
         choices = self.facets.choices(library)
         if asked is None:
-            return [*_unchanged(7), *choices, gr.skip()]
+            return [*_unchanged(8), *choices, gr.skip()]
         url = asked.image if asked.image.startswith("http") else ""
         return [
-            asked.text, url, asked.not_text, asked.k, asked.measure, asked.space, asked.closeness, *choices, asked.where,
+            asked.text, url, asked.not_text, asked.k, asked.measure, asked.space, asked.refine == "auto", asked.match,
+            asked.also, *choices, asked.where,
         ]  # fmt: skip
 
     def opened(self, language: Language, asked: Asked | None) -> list[object]:
@@ -183,7 +187,7 @@ class SearchTab:
         if not asked.library:
             raise BadInput(said(language, "no_library"))
         query = asked.query(self._tools)
-        if query.image is None and not query.text:
+        if not any(part.signed > 0 for part in query.parts):
             raise BadInput(said(language, "empty"))
         report = self._tools.search(
             query,
@@ -193,19 +197,16 @@ class SearchTab:
             library=asked.library,
             where=split_where(asked.where),
             offset=asked.offset,
+            refine=asked.refine,
         )
-        found, shares = len(report.hits), self._chance.closeness(report) if asked.closeness else []
-        if shares:
-            near = sum(100 * share >= asked.closeness for share in shares)
-            report = replace(report, hits=report.hits[:near])
-        status = self._status(language, report)
-        if found and not report.hits:
-            status = f"<p>{escape(said(language, 'none_close', count=found, share=100 * shares[0]))}</p>"
-        pictures = [(self._thumbnail(report.library, hit), _caption(hit)) for hit in report.hits]
-        more = len(report.hits) == found and asked.offset + asked.k < report.searched
+        found, report = report.hits, judged(report, asked.match)
+        status = self._status(language, report, found)
+        pictures = [(self._thumbnail(report.library, hit), _caption(language, hit)) for hit in report.hits]
+        more = len(report.hits) == len(found) and asked.offset + asked.k < report.searched
         named = query.image.label or query.image.id if isinstance(query.image, Entry) else asked.image
         title = [asked.text.strip(), said(language, "an_upload") if asked.upload else ""]
         title.append(said(language, "like_image", name=named) if named else "")
+        title.append(asked.also.strip().replace("\n", ", "))
         told = {"title": " + ".join(filter(None, title)), "parameters": asked.link()}
         return [
             status,
@@ -229,18 +230,31 @@ class SearchTab:
         k: int,
         measure: Measure,
         space: Space,
-        closeness: float,
+        refine: bool,
+        match: Match,
+        also: str,
         *filters: str | None,
     ) -> list[object]:
         address = (url or "").strip() if not image else ""
         where = self.facets.line(*filters)
         asked = Asked(
-            library, text or "", not_text or "", address, measure, space, int(k), where, closeness, upload=image
+            library,
+            text or "",
+            not_text or "",
+            address,
+            measure,
+            space,
+            int(k),
+            where,
+            match,
+            also or "",
+            refine="auto" if refine else "off",
+            upload=image,
         )
         return self.run(language, asked)
 
     def _more(self, language: Language, chosen: str, asked: Asked | None) -> list[object]:
-        like = asked and replace(asked, text="", not_text="", image=chosen, upload=None, offset=0)
+        like = asked and replace(asked, text="", not_text="", also="", image=chosen, upload=None, offset=0)
         return self.run(language, like)
 
     def _turned(self, language: Language, asked: Asked | None, step: int) -> list[object]:
@@ -267,11 +281,12 @@ class SearchTab:
 
     def _thumbnail(self, library: str, hit: Hit) -> str:
         try:
-            return address(self._tools.runtime.thumbnail(self._tools.runtime.entry(hit.id, library)))
+            self._tools.runtime.thumbnail(self._tools.runtime.entry(hit.id, library))
         except (ImageError, NotFound):  # gone since: an empty place, so that the others keep theirs
             return _GONE
+        return address(library, hit.id)
 
-    def _status(self, language: Language, report: SearchReport) -> str:
+    def _status(self, language: Language, report: SearchReport, found: list[Hit]) -> str:
         better = said(language, "higher" if report.measure in ("cosine", "pearson") else "lower")
         parts = [
             said(
@@ -286,16 +301,27 @@ class SearchTab:
             if report.hits
             else said(language, "nothing")
         ]
+        if report.refined:
+            parts.append(said(language, "refined"))
         translation = translate(str(report.query.get("text") or ""))
         if translation is not None and translation.unknown:
             parts.append(said(language, "unknown_words", words=", ".join(translation.unknown)))
+        if found and all(hit.match == "weak" for hit in found):
+            parts.append(said(language, "nothing_fits"))
+        if cut := len(found) - len(report.hits):
+            parts.append(said(language, "left_out", count=cut))
         if report.notice:
             parts.append(report.notice)
         return f"<p>{escape(' '.join(parts))}</p>"
 
 
-def _caption(hit: Hit) -> str:
-    return f"{hit.label or Path(hit.path).name} · {hit.value:.3g}"
+def _caption(language: Language, hit: Hit) -> str:
+    facts = [hit.label or Path(hit.path).name, f"{hit.value:.3g}"]
+    if hit.match:
+        facts.append(said(language, hit.match))
+    if hit.copies:
+        facts.append(said(language, "copies", count=hit.copies))
+    return " · ".join(facts)
 
 
 def _unchanged(count: int) -> list[object]:

@@ -48,14 +48,33 @@ TEXTS: dict[str, tuple[str, str]] = {
     "k": ("How many", "Số lượng"),
     "measure": ("Measure", "Độ đo"),
     "space": ("Space", "Không gian"),
-    "closeness": ("Only close matches (%)", "Chỉ lấy kết quả đủ gần (%)"),
-    "closeness_hint": (
-        "0 shows all. 99: closer than 99 of 100 pairs picked by chance in this library.",
-        "0 là hiện tất cả. 99: gần hơn 99 trong 100 cặp chọn ngẫu nhiên trong thư viện này.",
+    "refine": (
+        "Let neighbours refine the order of a picture search",
+        "Dùng ảnh lân cận để xếp lại kết quả tìm bằng ảnh",
     ),
-    "none_close": (
-        "Nothing is that close: of {count} hits the best is closer than {share:.1f} % of chance pairs. Lower the slider.",
-        "Không có ảnh nào gần đến thế: trong {count} kết quả, ảnh tốt nhất gần hơn {share:.1f} % cặp ngẫu nhiên. Hãy hạ thanh trượt.",
+    "refine_hint": (
+        "Where it helps, and only for cosine and l2; the values stay those of the measure.",
+        "Chỉ khi có ích, với cosine và l2; giá trị vẫn là của độ đo.",
+    ),
+    "refined": ("Order refined by what their neighbours show.", "Thứ tự đã xếp lại theo các ảnh lân cận."),
+    "match": ("At least this match", "Mức khớp tối thiểu"),
+    "match_hint": (
+        "weak shows all, fair and strong only what fits better than chance in this library.",
+        "weak: hiện tất cả; fair (khá khớp) và strong (khớp rõ): chỉ hiện ảnh khớp hơn hẳn ngẫu nhiên trong thư viện này.",
+    ),
+    "nothing_fits": (
+        "Nothing here fits: every match is weak, as good as chance.",
+        "Không có ảnh nào phù hợp: mọi kết quả đều khớp yếu, không hơn ngẫu nhiên.",
+    ),
+    "left_out": ("{count} hits that match less are left out.", "Đã bỏ {count} kết quả khớp kém hơn."),
+    "strong": ("strong", "khớp rõ"),
+    "fair": ("fair", "khá khớp"),
+    "weak": ("weak", "khớp yếu"),
+    "copies": ("+{count} identical", "+{count} ảnh y hệt"),
+    "also": ("More parts, one a line", "Thêm thành phần, mỗi dòng một"),
+    "also_hint": (
+        "image=ID:0.5, text=red:2, not_image=ID, not_text=snow; the number is the weight",
+        "image=ID:0.5, text=màu đỏ:2, not_image=ID, not_text=tuyết; con số là trọng số",
     ),
     "history": ("History", "Lịch sử"),
     "clear_history": ("Clear history", "Xóa lịch sử"),
@@ -79,9 +98,8 @@ TEXTS: dict[str, tuple[str, str]] = {
     "unlabelled": ("The label was taken away.", "Đã bỏ nhãn."),
     "why": ("Why this match?", "Vì sao khớp?"),
     "why_text": ("Classes that carry the words:", "Các lớp mang ý nghĩa của lời:"),
-    "fact_closeness": ("closeness", "độ gần"),
+    "fact_match": ("match", "mức khớp"),
     "fact_place": ("place", "nơi chụp"),
-    "closer_than": ("closer than {share:.1f} % of chance pairs", "gần hơn {share:.1f} % cặp ngẫu nhiên"),
     "map_tab": ("Map", "Bản đồ"),
     "map_draw": ("Draw the map", "Vẽ bản đồ"),
     "map_hint": (
