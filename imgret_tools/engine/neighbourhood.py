@@ -84,7 +84,7 @@ def refined_order(
 def is_refinable(query: Query, measure: Measure) -> bool:
     """Whether the order for a query may be refined: of a picture alone, by a measure that ranks unit rows by their angle.
 
-    Words have no neighbourhood among pictures (measured: docs/results.md), and who asks for l1 or pearson wants its order.
+    For words it was not tried, and who asks for l1 or pearson wants its order.
     """
     return len(query.parts) == 1 and query.image is not None and measure in _MEASURES
 

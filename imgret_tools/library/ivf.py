@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +23,6 @@ from imgret_tools.files import atomic_write
 from imgret_tools.library.catalogue import Numbers
 from imgret_tools.library.faults import said_plainly
 from imgret_tools.library.view import View
-
-if TYPE_CHECKING:
-    import faiss  # type: ignore[import-untyped]
 
 _CARD = "ivf.json"
 _BLOCK = 20_000
@@ -56,7 +53,7 @@ class IvfCard:
 class Ivf:
     """An index that can be asked."""
 
-    def __init__(self, index: faiss.Index, covered: int) -> None:
+    def __init__(self, index: Any, covered: int) -> None:
         self._index, self._covered = index, covered
 
     @property
@@ -157,7 +154,7 @@ def load(view: View, card: IvfCard) -> Ivf | None:
     return Ivf(index, card.covered)
 
 
-def _faiss() -> faiss:
+def _faiss() -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of SWIG, on Python 3.12 and later
         import faiss

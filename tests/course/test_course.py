@@ -17,7 +17,17 @@ from typer.testing import CliRunner
 
 from imgret_tools.cli import app
 from imgret_tools.course import open_course
-from imgret_tools.course.lesson import LANGUAGES, LESSONS, LessonFailed, cells, notebook, run, sources, write_notebooks
+from imgret_tools.course.lesson import (
+    LANGUAGES,
+    LESSONS,
+    LessonFailed,
+    Shown,
+    cells,
+    notebook,
+    run,
+    sources,
+    write_notebooks,
+)
 from imgret_tools.course.report import make_course, page
 from imgret_tools.engine import runtime
 from imgret_tools.errors import BadInput
@@ -157,9 +167,7 @@ def test_texts_of_a_page_come_from_one_language() -> None:
     assert "Trả lời" not in page(shown, "en")
 
 
-def run_nothing(lesson: str) -> list:
-    from imgret_tools.course.lesson import Shown
-
+def run_nothing(lesson: str) -> list[Shown]:
     return [Shown("", [])] * len(cells(lesson))
 
 
