@@ -248,7 +248,7 @@ def test_in_the_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
 
     def run(*words: str) -> dict[str, object]:
         monkeypatch.setattr(sys, "argv", ["imgret", *words, "--json"])
-        with pytest.raises(SystemExit, match="^0$"):
+        with pytest.raises(SystemExit, match=r"^0$"):
             cli.main()
         return json.loads(capsys.readouterr().out)
 
