@@ -108,7 +108,22 @@ def expected(tools: ImageTools, asked: list[dict[str, Any]]) -> list[list[str]]:
 
 def by_api(connection: http.client.HTTPConnection, asked: dict[str, Any]) -> tuple[int, list[str]]:
     """The status and the hits of a search over Gradio's API."""
-    data = [asked.get("image"), asked.get("text"), K, "cosine", "embedding", LIBRARY, "auto", None, None, 0, "best"]
+    data = [
+        asked.get("image"),
+        asked.get("text"),
+        K,
+        "cosine",
+        "embedding",
+        LIBRARY,
+        "auto",
+        None,
+        None,
+        0,
+        "best",
+        "auto",
+        None,
+        "weak",
+    ]
     status, body = _asked(connection, "POST", "/gradio_api/call/search_similar_image", json.dumps({"data": data}))
     if status != 200:
         return status, []

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn, Protocol
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn, Protocol
 
 import typer
 
@@ -429,6 +429,47 @@ def reencode(library: LibraryName = "default", encoder: Encoder = None, as_json:
     _print(report, as_json)
 
 
+@app.command("import")
+def import_(
+    rows: Annotated[
+        Path, typer.Argument(metavar="ROWS.npy", help="Rows (n, dim), or a folder that clip-retrieval wrote.")
+    ],
+    table: Annotated[
+        Path | None,
+        typer.Argument(metavar="META.csv|META.parquet", help="A line for each row: path, and what is known."),
+    ] = None,
+    library: LibraryName = "default",
+    encoder: Encoder = None,
+    normalize: Annotated[bool, typer.Option("--normalize", help="Give rows of another length length 1.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Take rows made elsewhere into a library; the picture files need not exist."""
+    with _tools(rows, table) as tools, _progress_bar() as progress, _interruptible() as cancelled:
+        report = tools.runtime.import_rows(
+            rows,
+            table,
+            library=library,
+            encoder=encoder,
+            normalize=normalize,
+            progress=progress,
+            cancelled=cancelled,
+        )
+    _print(report, as_json)
+
+
+@app.command("export")
+def export_(
+    rows: Annotated[Path, typer.Argument(metavar="ROWS.npy", help="File for the rows (n, dim), float32.")],
+    table: Annotated[Path, typer.Argument(metavar="META.parquet|META.csv", help="File for their table.")],
+    library: LibraryName = "default",
+    as_json: AsJson = False,
+) -> None:
+    """Write a library's rows and their table for other programs, or for `imgret import`."""
+    with _tools() as tools, _progress_bar() as progress:
+        report = tools.runtime.export_rows(rows, table, library=library, progress=progress)
+    _print(report, as_json)
+
+
 @app.command()
 def doctor(
     library: LibraryName = "default",
@@ -449,6 +490,20 @@ def doctor(
         print("\n".join(problems) or f"Library {library!r} is well: {images} images, in the catalogue and in Chroma.")
     if problems:
         raise typer.Exit(1)
+
+
+@app.command()
+def duplicates(
+    library: LibraryName = "default",
+    like: Annotated[
+        str, typer.Option(help="exact (the same content), near (copies of one shot) or any of both.")
+    ] = "any",
+    as_json: AsJson = False,
+) -> None:
+    """Find pictures that a library holds more than once, and which to keep; nothing is deleted."""
+    with _tools() as tools:
+        found = tools.find_duplicates(library=library, like=like)  # type: ignore[arg-type]
+    _print(found, as_json)
 
 
 @app.command()
@@ -549,6 +604,24 @@ def serve(
         auth=auth,
         allow_hosts=allow_host or (),
     )
+
+
+@app.command()
+def course(
+    folder: Annotated[
+        Path | None, typer.Option(help="Pictures of yours, a sub-folder a label; default: the demo.")
+    ] = None,
+    lang: Annotated[Literal["en", "vi"], typer.Option(help="Language of the texts.")] = "en",
+    out: Annotated[Path, typer.Option(help="Where report, notebooks and figures go.")] = Path("imgret-course"),
+    as_json: AsJson = False,
+) -> None:
+    """Run the course: four lessons as one HTML report, notebooks and figures."""
+    from imgret_tools.course.report import make_course
+
+    def at(lesson: str, done: int, total: int) -> None:
+        print(f"\r{lesson}: {done} of {total}", end="\n" if done == total else "", file=sys.stderr, flush=True)
+
+    _print(make_course(out, folder=folder, language=lang, on_cell=at), as_json)
 
 
 @app.command()

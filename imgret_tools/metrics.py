@@ -248,7 +248,7 @@ def _tiles(dim: int) -> Iterator[slice]:
 def _byte_products(block: Matrix, other: Matrix) -> Values:
     """Exact inner products of the rows of `block` (k, w) uint8 with `other` (k, w) or (w,) uint8, (k,) float64; w <= `_WIDTH`.
 
-    NumKong's kernels read bytes nearly as fast as memory gives them (README) and add in 32 bits. They take rows
+    NumKong's kernels read bytes nearly as fast as memory gives them (docs/benchmarks.md) and add in 32 bits. They take rows
     of bytes that lie side by side, in ascending order, and answer wrongly for some others.
     """
     block, other = _side_by_side(block), _side_by_side(other if other.ndim == 2 else other[None])

@@ -208,6 +208,63 @@ class ReencodeReport(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class ImportReport(Record):
+    """What an import of rows did. `failed` names the first rows that could not be used, `failures` counts all of them.
+
+    `away` counts rows whose file is not there; they are found all the same.
+    """
+
+    library: str
+    encoder: str
+    added: int
+    updated: int
+    unchanged: int
+    away: int
+    failed: list[Failure]
+    failures: int
+    seconds: float
+    total: int
+    cancelled: bool = False
+    notice: str = ""
+
+    def __str__(self) -> str:
+        lines = [
+            f"Library {quoted(self.library)} holds {self.total} images (encoder {self.encoder}).",
+            f"added {self.added}, updated {self.updated}, unchanged {self.unchanged}, failed {self.failures}; "
+            f"{self.seconds:.1f} s.",
+        ]
+        if self.away:
+            lines.append(f"{self.away} of these rows have no file here: they are found, and have no picture to show.")
+        if self.cancelled:
+            lines.append("Cancelled: what was stored stays; import the same again to go on.")
+        if self.notice:
+            lines.append(self.notice)
+        lines += [f"failed {failure}" for failure in self.failed[:5]]
+        if self.failures > 5:
+            lines.append(f"... and {self.failures - 5} more failures")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReport(Record):
+    """What an export wrote: n rows (n, dim) float32 into one file, a line for each into another."""
+
+    library: str
+    encoder: str
+    images: int
+    dim: int
+    rows: str
+    table: str
+    seconds: float
+
+    def __str__(self) -> str:
+        return (
+            f"Wrote {self.images} rows of {self.dim} numbers (encoder {self.encoder}) to {quoted(self.rows, LONG_PATH)} and "
+            f"their table to {quoted(self.table, LONG_PATH)}; {self.seconds:.1f} s."
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class EncoderInfo(Record):
     """An encoder worth knowing: `figures` are its authors', by name; `here` says that nothing has to be downloaded."""
 
@@ -297,7 +354,7 @@ class SearchReport(Record):
     searched: int
     seconds: float
     hits: list[Hit]
-    search: Literal["exact", "hnsw"] = "exact"
+    search: Literal["exact", "hnsw", "ivf"] = "exact"
     total: int = 0
     notice: str = ""
     matching: int = 0
@@ -473,11 +530,12 @@ class Shown(Record):
 
 @dataclass(frozen=True, slots=True)
 class DuplicateGroup(Record):
-    """Pictures alike: `exact` have the same content, `near` almost the same pixels. `keep` is the id to keep."""
+    """Copies of one picture: `exact` have the same content, `near` show the same shot. `keep` is the id to keep, `reason` why."""
 
     like: Literal["exact", "near"]
     keep: str
     hits: list[Hit]
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -495,12 +553,12 @@ class DuplicateReport(Record):
         lines = [
             f"{len(self.groups)} groups of pictures alike in {quoted(self.library)}, {spare} could go (nothing is deleted):"
             if self.groups
-            else f"There are no duplicates in {quoted(self.library)}: no two pictures are the same or nearly the same."
+            else f"There are no duplicates in {quoted(self.library)}: no picture is there twice, nor a copy of another."
         ]
         for number, group in enumerate(self.groups[:10], 1):
             others = ", ".join(f"{hit.id} {quoted(hit.name, 40)}" for hit in group.hits[:4] if hit.id != group.keep)
             more = f" and {len(group.hits) - 4} more" if len(group.hits) > 4 else ""
-            lines.append(f"{number}. {group.like}: keep {group.keep}, like it {others}{more}")
+            lines.append(f"{number}. {group.like}: keep {group.keep} ({group.reason}), like it {others}{more}")
         if len(self.groups) > 10:
             lines.append(f"... and {len(self.groups) - 10} more groups")
         return "\n".join([*lines, *([self.notice] if self.notice else [])])

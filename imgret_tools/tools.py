@@ -26,6 +26,7 @@ from imgret_tools.comparing.report import Comparison, QuerySetComparison
 from imgret_tools.comparing.run import compare_folder, compare_picture
 from imgret_tools.encoders.unread import is_unicode, shows_nothing
 from imgret_tools.engine import overview
+from imgret_tools.engine.duplicates import find_duplicates
 from imgret_tools.engine.labels import give_label
 from imgret_tools.engine.query import Query, QueryPart, parse_part
 from imgret_tools.engine.runtime import Runtime
@@ -144,14 +145,14 @@ class ImageTools:
     ) -> IndexReport:
         """Make the pictures of a folder searchable, or bring them up to date.
 
-        Call it when a library is missing or its folder has changed; only new and changed pictures cost time.
+        Only new and changed pictures cost time.
 
         Args:
             folder: Path inside the allowed roots; sub-folder names become labels.
-            library: Library to fill; made when missing.
-            encoder: For a new library: auto, mini, fast, multilingual, best or openclip:MODEL/PRETRAINED.
-            pixel_size: Side of pixel rows.
-            dry_run: Only tell what would change.
+            library: Made when missing.
+            encoder: For a new library: auto, mini, fast, multilingual, best, openclip:MODEL/PRETRAINED.
+            pixel_size: Pixel side.
+            dry_run: Only tell what changes.
         """
         return self.index(folder, library=library, encoder=encoder, pixel_size=pixel_size, dry_run=dry_run)
 
@@ -221,11 +222,10 @@ class ImageTools:
     ) -> SearchReport:
         """Find pictures in a library that look like a picture, fit a text, or both, best first.
 
-        With `where` or `sort` alone it browses and counts. Each hit has an id for the next call's `image` and a match.
+        `where` or `sort` alone browses and counts. Hits have an id for the next `image` and a match.
 
         Args:
-            image: An id from a result, an upload id (upload-1: the first one sent), a data:image URL, or
-                an allowed path or URL.
+            image: Result id, upload id (upload-1: the first sent), data:image URL, or an allowed path or URL.
             text: What the pictures should show.
             k: How many hits.
             measure: Of l1 and l2, lower is better.
@@ -363,15 +363,15 @@ class ImageTools:
         library: str = "default",
         label: Annotated[str | None, Field(max_length=200)] = None,
     ) -> Comparison:
-        """Compare what four measures find for one query picture, on embeddings, on pixels and through HNSW.
+        """Compare what four measures find for one picture, on embeddings, pixels and HNSW.
 
-        Each row is a way to search: hits, time, agreement and, where the query's label is known, quality (P@k, AP).
+        Rows: hits, time, agreement and, where the label is known, quality (P@k, AP).
 
         Args:
             image: As in search_similar_image.
             k: How many hits count.
             library: Its name.
-            label: What the query shows, as the library labels it; left out: the label of its folder.
+            label: The query's label; left out: that of its folder.
         """
         with self._discreet():
             library = self.named(library)
@@ -466,7 +466,7 @@ class ImageTools:
             like: exact, near or any.
         """
         with self._discreet():
-            found = overview.find_duplicates(
+            found = find_duplicates(
                 self.runtime, library=self.named(library), like=one_of("like", like, get_args(Like))
             )
             groups = [replace(group, hits=[self._shown_hit(hit) for hit in group.hits]) for group in found.groups]

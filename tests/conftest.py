@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import httpx
+import hypothesis
 import numpy as np
 import pytest
 from PIL import Image
@@ -27,6 +27,8 @@ from imgret_tools.records import Entry
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
+
+hypothesis.settings.register_profile("long")  # what test_fuzz tries much more under
 
 ROOT = Path(__file__).parent.parent
 
@@ -186,8 +188,11 @@ def wait_until_listening(port: int, server: subprocess.Popen[Any], log: Path, *,
 
 
 @contextmanager
-def serving(command: list[str], folder: Path, **environment: str) -> Iterator[str]:
-    """The address of `command` on a free port of loopback, once it listens there; what it prints goes to `folder/log`."""
+def serving(command: list[str], folder: Path, *, ready: str = "", **environment: str) -> Iterator[str]:
+    """The address of `command` on a free port of loopback, once it listens there and has printed `ready`.
+
+    What it prints goes to `folder/log`.
+    """
     port = free_port()
     with (
         (folder / "log").open("w") as log,
@@ -224,10 +229,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     copy_photos(folder / "photos")
     (folder / "photos" / "broken.jpg").write_text("<b>not a picture</b>")
     environment = {"IMGRET_DATA_DIR": str(folder / "data"), "IMGRET_ENCODER": "mini", "IMGRET_ROOTS": str(folder)}
-    with serving([sys.executable, str(ROOT / "gradio_app.py")], folder, **environment) as address:
-        httpx.post(
-            f"{address}/gradio_api/run/list_libraries", json={"data": []}, timeout=120
-        )  # waits for the demo library
+    with serving([sys.executable, str(ROOT / "gradio_app.py")], folder, ready="is ready", **environment) as address:
         yield address
 
 

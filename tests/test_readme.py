@@ -75,6 +75,7 @@ def without_times(text: str) -> str:
     return re.sub(r"[\d.]+ s, [\d.]+ images/s", "N s", re.sub(r'"/[^"]*?/(photos[^"]*)"', r'"/home/me/\1"', text))
 
 
+@pytest.mark.slow
 def test_the_transcript_is_what_the_shell_prints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     collect_demo(tmp_path / "photos")
     monkeypatch.chdir(tmp_path)
@@ -88,6 +89,7 @@ def test_the_transcript_is_what_the_shell_prints(tmp_path: Path, monkeypatch: py
         assert without_times(done.stdout) == without_times(printed)
 
 
+@pytest.mark.slow
 def test_the_site_builds_strictly(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

@@ -27,7 +27,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
     """The address of an app as one shares it, and its folder."""
     folder = tmp_path_factory.mktemp("shared")
     command = [sys.executable, "-u", str(ROOT / "gradio_app.py"), "--read-only", "--auth", "ann:s3cret"]
-    with serving(command, folder, IMGRET_DATA_DIR=str(folder / "data"), IMGRET_ROOTS=str(folder)) as address:
+    environment = {"IMGRET_DATA_DIR": str(folder / "data"), "IMGRET_ROOTS": str(folder)}
+    with serving(command, folder, ready="is ready", **environment) as address:
         yield address, folder
 
 

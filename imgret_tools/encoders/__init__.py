@@ -2,8 +2,8 @@
 
 | name                              | rows | needs                                                            |
 |-----------------------------------|------|------------------------------------------------------------------|
-| `mini`                            | 768  | nothing: its weights come with the installation                  |
-| `mini:3`                          | 768  | nothing: a recipe of `mini`, by its number                       |
+| `mini`                            | 1024 | nothing: its weights come with the installation                  |
+| `mini:2` to `mini:5`              | 768+ | nothing: a recipe of `mini`, by its number                       |
 | a nickname: `fast`, `best`, ...   | 512+ | the hub once; `nicknames` says what each is for                  |
 | `openclip:MODEL/TAG`              | 512+ | the hub once, e.g. `openclip:ViT-B-32/laion2b_s34b_b79k`         |
 | `openclip:hf-hub:ORG/NAME`        | any  | the hub once                                                     |

@@ -1,10 +1,12 @@
 """`mini`, the encoder that needs no hub: an ImageNet network and a sentence model, joined by ConSE.
 
-An image row is `[sqrt(1 - w) * look ; sqrt(w) * meaning]`, a text row `[0 ; meaning]`, each half unit:
+An image row is `[look ; palette ; meaning]`, each part unit and weighted by the root of its share of the cosine; a text
+row is `[0 ; 0 ; meaning]`:
 
 - *look* (384 numbers a network): the network's pooled features, unit, projected on the first right singular vectors of
   its row-centred class weights, the directions in which classes differ; unit again. It carries image -> image search.
   Pooled twice, over the whole map and over its centre, and averaged: what a photo is of stands near its middle.
+- *palette* (256, from recipe 4 on): which colours the picture has (palette.py).
 - *meaning* (384): the text vectors of the 1000 ImageNet classes, weighted by the image's class probabilities (ConSE,
   Norouzi et al. 2013, arXiv:1312.5650). A class's vector is the mean of its name's and of its name with WordNet's
   definition, which brings in the kind a person would ask for ("a domestic cat"). A text's meaning is its own sentence
@@ -31,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from imgret_tools.encoders import palette
 from imgret_tools.encoders.class_meanings import FILE as MEANINGS_FILE
 from imgret_tools.encoders.class_meanings import class_names, class_vectors
 from imgret_tools.encoders.device import resolve_device
@@ -46,7 +49,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 NAME = "mini"
-_MEANING_WEIGHT = 0.1
+_MEANING_WEIGHT = 0.1  # of look and meaning
+_PALETTE_WEIGHT = 0.1  # of the whole row, where a recipe has one
 _TEMPERATURE = 1.5  # of the class probabilities: softer ones bring in the neighbours of the best class
 _EDGE = 1  # places of the feature map left out at each side for its centre
 _BATCH = 8  # as fast as 32 on ONNX Runtime, and a quarter of the memory (docs/encoders.md)
@@ -62,16 +66,18 @@ class Recipe:
         number: `mini:NUMBER` names it.
         salt: begins its fingerprint; a new one whenever rows change for a reason that no file shows.
         networks: what looks at the pictures; several see the same pixels, and their class probabilities are averaged.
+        has_palette: whether rows hold the picture's colours too.
     """
 
     number: int
     salt: str
     networks: tuple[Network, ...]
+    has_palette: bool = False
 
     @property
     def dim(self) -> int:
         """Length of a row."""
-        return DIM * (len(self.networks) + 1)
+        return DIM * (len(self.networks) + 1) + palette.DIM * self.has_palette
 
     @property
     def side(self) -> int:
@@ -85,15 +91,22 @@ class Recipe:
 
     def fingerprint(self) -> str:
         """Digest of the salt and of the weight files' sizes, beginnings and ends; it loads no model."""
-        files = (*map(weights_file, self.networks), model_folder() / "model.safetensors", MEANINGS_FILE)
+        files = [*map(weights_file, self.networks), model_folder() / "model.safetensors", MEANINGS_FILE]
+        if self.has_palette:
+            files.append(palette.FILE)
         return _digest(self.salt, files)
 
 
-RECIPES = (Recipe(2, "mini-2", (LITE0,)), Recipe(3, "mini-3", (LITE2,)))
+RECIPES = (
+    Recipe(2, "mini-2", (LITE0,)),
+    Recipe(3, "mini-3", (LITE2,)),
+    Recipe(4, "mini-4", (LITE0,), has_palette=True),
+    Recipe(5, "mini-5", (LITE0, LITE2), has_palette=True),
+)
 """From the oldest to the latest. One that libraries were made with stays."""
 
-DEFAULT = RECIPES[0]
-"""What `mini` means. Lite2 has not been shown to be better in all: on the one set at hand words find less (docs/encoders.md)."""
+DEFAULT = RECIPES[2]
+"""What `mini` means: the best that indexes as fast as Lite0 alone. `mini:5` finds more in a third of its pace (docs/results.md)."""
 
 
 def recipe_named(spec: str, *, fingerprint: str = "") -> Recipe:
@@ -139,7 +152,7 @@ class Mini:
         self.name = name
         self.dim = recipe.dim
         self.side = recipe.side
-        self._look = recipe.dim - DIM
+        self._meaning = recipe.dim - DIM  # where the meaning begins
         self._device = device
         self._cache = cache
         self._lock = threading.Lock()
@@ -171,10 +184,14 @@ class Mini:
         """Unit rows (n, dim) float32 of n prepared pictures, in order."""
         rows = np.zeros((len(prepared), self.dim), dtype=np.float32)
         for start in range(0, len(prepared), _BATCH):
-            look, probabilities = self._see(prepared[start : start + _BATCH])
+            batch = prepared[start : start + _BATCH]
+            look, probabilities = self._see(batch)
             meaning = _unit(probabilities @ self._meanings.rows)
-            joined = np.hstack([np.sqrt(1 - _MEANING_WEIGHT) * look, np.sqrt(_MEANING_WEIGHT) * meaning])
-            rows[start : start + _BATCH] = _unit(joined)
+            parts = [(1 - _MEANING_WEIGHT, look), (_MEANING_WEIGHT, meaning)]
+            if self.recipe.has_palette:
+                parts = [((1 - _PALETTE_WEIGHT) * share, part) for share, part in parts]
+                parts.insert(1, (_PALETTE_WEIGHT, palette.palettes(np.stack(batch))))
+            rows[start : start + _BATCH] = _unit(np.hstack([np.sqrt(share) * part for share, part in parts]))
         return rows
 
     def encode_texts(self, texts: Sequence[str]) -> Rows:
@@ -182,7 +199,7 @@ class Mini:
         rows = np.zeros((len(texts), self.dim), dtype=np.float32)
         if len(texts):
             vectors = self._text_tower.encode([in_english(text) for text in texts])
-            rows[:, self._look :] = _unit(vectors - self._meanings.centre)
+            rows[:, self._meaning :] = _unit(vectors - self._meanings.centre)
         return rows
 
     @property
@@ -204,7 +221,7 @@ class Mini:
         text; the shares of all classes sum to 1 (or to -1 where the text speaks against the picture).
         """
         probabilities = self._see([prepared])[1][0]
-        likeness = self._meanings.rows @ self.encode_texts([text])[0, self._look :]
+        likeness = self._meanings.rows @ self.encode_texts([text])[0, self._meaning :]
         parts = probabilities * likeness
         total = abs(float(parts.sum())) or 1.0
         names = class_names()
@@ -212,7 +229,7 @@ class Mini:
         return [(names[i], float(parts[i]) / total) for i in best]
 
     def _see(self, prepared: Sequence[NDArray[np.float32]]) -> tuple[Rows, Rows]:
-        """Look (n, dim - 384), unit, and class probabilities (n, 1000) of up to a batch of prepared pictures."""
+        """Look (n, 384 a network), unit, and class probabilities (n, 1000) of up to a batch of prepared pictures."""
         look, probabilities = self._vision_tower(np.stack(prepared))
         return look, probabilities
 
@@ -258,7 +275,7 @@ def graph(recipe: Recipe) -> Graph:
 
 
 def network(recipe: Recipe) -> nn.Module:
-    """The image tower in torch: pictures (n, 3, side, side) to look (n, dim - 384), unit, and probabilities (n, 1000)."""
+    """The image tower in torch: pictures (n, 3, side, side) to look (n, 384 a network), unit, and probabilities (n, 1000)."""
     import torch
     from torch.nn import functional as F  # noqa: N812
 

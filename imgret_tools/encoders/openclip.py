@@ -403,6 +403,7 @@ class OpenClip:
                 pretrained=str(file) if source.model else None,
                 require_pretrained=True,
                 force_quick_gelu=bool(self._card.get("quick_gelu", False)),
+                weights_only=True,  # numbers, and nothing that unpickling would run
             )
         except Exception as error:  # torch, safetensors, pickle and open_clip each raise their own
             raise EncoderError(

@@ -46,6 +46,8 @@ def keep_refined(view: View, *, stop: Callable[[], bool] = lambda: False) -> Non
 def refined_rows(view: View) -> Refined | None:
     """The smoothed rows of the very rows of `view`, memory-mapped; None where there are none or they would not help."""
     arrays = view.memo("refined", lambda: derived.load(view, _NAME))
+    if arrays is None:  # they may have been made since, for the same revision
+        arrays = derived.load(view, _NAME)
     return None if arrays is None else _refined(arrays)
 
 
@@ -82,7 +84,7 @@ def refined_order(
 def is_refinable(query: Query, measure: Measure) -> bool:
     """Whether the order for a query may be refined: of a picture alone, by a measure that ranks unit rows by their angle.
 
-    Words have no neighbourhood among pictures (measured: docs/results.md), and who asks for l1 or pearson wants its order.
+    For words it was not tried, and who asks for l1 or pearson wants its order.
     """
     return len(query.parts) == 1 and query.image is not None and measure in _MEASURES
 
@@ -109,8 +111,8 @@ def _arrays(refined: Refined) -> derived.Arrays:
 
 
 def _refined(arrays: derived.Arrays) -> Refined | None:
-    """What `_arrays` wrote; None of an empty one, and of one that lacks a part."""
-    if not {"rows", "centre", "neighbours", "likeness", "changes"} <= arrays.keys():
+    """What `_arrays` wrote; None of nothing, which is kept where smoothing would not help."""
+    if not arrays:
         return None
     return Refined(
         cast("NDArray[np.float32]", arrays["rows"]),

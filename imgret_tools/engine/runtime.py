@@ -25,13 +25,16 @@ from imgret_tools.encoders import choose, has_newer_recipe, make_encoder, spec_o
 from imgret_tools.encoders.glossary.vietnamese import translate
 from imgret_tools.encoders.protocol import Encoder
 from imgret_tools.encoders.unread import Unread, unread
+from imgret_tools.engine.approximate import EXACT_UP_TO, approximate_rows, keep_index
 from imgret_tools.engine.compose import MOST_PARTS, compose
+from imgret_tools.engine.exchange import export_rows, import_rows
 from imgret_tools.engine.indexing import index_folder
 from imgret_tools.engine.match import Matcher, Part, match_of
 from imgret_tools.engine.neighbourhood import is_refinable, keep_refined, refined_order
 from imgret_tools.engine.query import Query
 from imgret_tools.engine.reencoding import reencode
 from imgret_tools.engine.search import nearest_rows, ranked
+from imgret_tools.engine.tables import Tables
 from imgret_tools.engine.turns import one_at_a_time
 from imgret_tools.errors import (
     BadInput,
@@ -55,7 +58,9 @@ from imgret_tools.pictures.pixels import resize_pixels
 from imgret_tools.pictures.thumbnails import ThumbnailCache
 from imgret_tools.records import (
     Entry,
+    ExportReport,
     Hit,
+    ImportReport,
     IndexReport,
     LibraryInfo,
     Measure,
@@ -70,8 +75,6 @@ from imgret_tools.records import (
 )
 from imgret_tools.settings import Settings
 
-EXACT_UP_TO = 50_000
-"""With `search="auto"`, larger libraries are searched by HNSW; below, an exact scan is as fast (measured: README)."""
 TEXT_WEIGHT = 2.0
 """How much a text counts beside a picture in a query of both: cosines of text and picture spread about half as wide."""
 _ROW_IS_NOT_ITS_PICTURE = 0.98
@@ -274,6 +277,58 @@ class Runtime:
                 if new and dry_run:
                     target.close()
 
+    def import_rows(
+        self,
+        rows: Path,
+        table: Path | None = None,
+        *,
+        library: str = "default",
+        encoder: str | None = None,
+        normalize: bool = False,
+        progress: Callable[[Progress], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> ImportReport:
+        """Take rows made elsewhere into `library`; one that is not there is made first.
+
+        Args:
+            rows: a .npy file (n, dim), or a folder that clip-retrieval wrote.
+            table: a .csv or .parquet file with a line for each row; of a folder None.
+            library: its name.
+            encoder: what made the rows, by name or nickname; a new library needs it.
+            normalize: see `exchange.import_rows`.
+            progress: see `exchange.import_rows`.
+            cancelled: see `exchange.import_rows`.
+
+        Raises:
+            BadInput: no encoder named, or what `exchange.import_rows` refuses.
+        """
+        source = Tables(rows, table)
+        home = self._homes / folder_name(library)
+        new = not Library.exists(home)
+        if new and not encoder:
+            raise BadInput(f"Library {library!r} is new: name the encoder that made the rows with --encoder.")
+        target = self._create(home, library, spec_of(str(encoder)), None) if new else self._at(home)
+        try:
+            if not new and encoder not in (None, "", "auto"):
+                require(target.card, encoder=spec_of(str(encoder)), fingerprint=target.card.fingerprint)
+            return import_rows(target, source, normalize=normalize, progress=progress, cancelled=cancelled)
+        except BaseException:
+            if new and not len(target):
+                with suppress(LibraryLocked):
+                    self._take_back(target, only_empty=True)
+            raise
+
+    def export_rows(
+        self,
+        rows: Path,
+        table: Path,
+        *,
+        library: str = "default",
+        progress: Callable[[Progress], None] | None = None,
+    ) -> ExportReport:
+        """Write a library's rows and their table for other programs; see `exchange.export_rows`."""
+        return export_rows(self.library(library), rows, table, progress=progress)
+
     def _create(self, home: Path, name: str, encoder: str | None, pixel_size: int | None) -> Library:
         """A new library; its encoder is loaded and tried first, so that one that fails leaves no name taken."""
         made, notice = self._tried(encoder or self.settings.encoder)
@@ -318,7 +373,7 @@ class Runtime:
         """
         target = self.library(library)
         made, notice = self._tried(encoder or target.card.encoder)
-        return reencode(
+        report = reencode(
             target,
             made,
             thumbnails=self.thumbnails,
@@ -327,6 +382,9 @@ class Runtime:
             progress=progress,
             cancelled=cancelled,
         )
+        with target.view() as view:
+            keep_index(view, stop=cancelled or (lambda: False))
+        return report
 
     def offer(self, card: Card) -> str:
         """That `reencode` would give a library better rows, as a sentence, or "" where it would not."""
@@ -394,6 +452,7 @@ class Runtime:
             writer.sweep()
             with target.view() as view:
                 keep_refined(view)
+                keep_index(view)
         return count
 
     def delete(self, library: str) -> int:
@@ -637,8 +696,9 @@ class Runtime:
             offset: how many better ones to pass over (paging).
             measure: how to compare rows.
             space: which rows to compare; pixels know no text.
-            search: `exact` scans all rows; `hnsw` asks Chroma's index for candidates and ranks them by `measure`, exactly.
-            where: conditions the hits must satisfy; with them the scan is always exact.
+            search: `exact` scans all rows; `hnsw` asks Chroma's index for candidates and ranks them by `measure`, exactly;
+                `auto` scans small libraries and asks an index for the candidates of large ones (engine/approximate.py).
+            where: conditions the hits must satisfy; with those that leave few, and with `hnsw`, the scan is exact.
             refine: `auto` puts the hits of a picture alone in the order of their neighbourhoods where that helps (cosine
                 and l2, `search` left to `auto`; engine/refine.py); `off` keeps the measure's own order.
         """
@@ -665,7 +725,7 @@ class Runtime:
         if own is not None:
             numbers = numbers[numbers != own]
         searched, notices, refined = len(numbers), [], None
-        kind = self._kind(search, space, where, len(view))
+        kind: Literal["exact", "hnsw", "ivf"] = self._kind(search, space, where, len(view))
         if search == "hnsw" and kind == "exact":
             notices.append("Exact scan: HNSW knows embeddings without filters only.")
         if space == "pixels":
@@ -692,6 +752,15 @@ class Runtime:
                 if isinstance(part.what, str) and (left := self.unread(view, part.what))
             ]
             pool: NDArray[np.intp] | None = None if searched == len(view) else numbers
+            quick = None
+            if search == "auto":
+                among = numbers if where else None
+                quick = approximate_rows(view, row, measure, among, wanted, own=own)
+            if quick is not None:
+                kind = "ivf"
+                notices.append(
+                    f"Candidates of an index, ranked exactly: it finds {100 * quick.recall:.1f} % of the ten best on a sample."
+                )
             if kind == "hnsw":
                 near: HnswSpace = "l2" if measure == "l2" else "cosine"
                 try:
@@ -702,7 +771,9 @@ class Runtime:
                     notices.append(f"Exact scan: {error}")
             if refine == "auto" and search == "auto" and kind == "exact" and is_refinable(query, measure):
                 refined = refined_order(view, row, numbers, wanted, own=own)
-            if refined is not None:
+            if quick is not None:
+                found, values, scores = quick.numbers, quick.values, metric.score(quick.values)
+            elif refined is not None:
                 found, scores = refined
                 values = metric.values(row, view.matrix, subset=found)
             else:

@@ -20,6 +20,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -214,6 +215,21 @@ def insert(
     values = [getattr(entry, name) for name in ENTRY]
     connection.execute(_INSERT, [row, *values, ctime, pixel, revision, 0, *_keys(entry)])
     connection.execute("DELETE FROM departed WHERE id = ?", (entry.id,))
+
+
+def insert_many(connection: sqlite3.Connection, entries: Sequence[Entry], *, first_row: int, revision: int) -> None:
+    """Add entries without pixel rows, whose rows stand from number `first_row` on."""
+    connection.executemany(
+        _INSERT,
+        (
+            [first_row + place, *_facts(entry), None, None, revision, 0, *_keys(entry)]
+            for place, entry in enumerate(entries)
+        ),
+    )
+    connection.executemany("DELETE FROM departed WHERE id = ?", ((entry.id,) for entry in entries))
+
+
+_facts = attrgetter(*ENTRY)
 
 
 def update(connection: sqlite3.Connection, entry: Entry, *, revision: int) -> None:

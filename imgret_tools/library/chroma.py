@@ -61,6 +61,11 @@ class VectorIndex:
         """Where the embedded Chroma keeps its files."""
         return self._home / "chroma"
 
+    @property
+    def is_server(self) -> bool:
+        """Whether Chroma runs as a server elsewhere."""
+        return bool(self._url)
+
     @contextmanager
     def opened(
         self, card: Card, doing: str, *, wait: float, writer: bool = False, any_encoder: bool = False

@@ -22,7 +22,7 @@ from imgret_tools.library.view import View
 
 Arrays = dict[str, NDArray[np.generic]]
 
-_NUMBERS, _GENERATION = "row-numbers", "generation"
+_NUMBERS, _ABOUT = "row-numbers", "generation-and-count"
 _log = logging.getLogger(__name__)
 
 
@@ -37,7 +37,8 @@ def save(view: View, name: str, arrays: Mapping[str, NDArray[np.generic]]) -> No
     with said_plainly(view.home):
         made = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=view.home))
         try:
-            for key, array in {**arrays, _NUMBERS: view.numbers, _GENERATION: np.array(view.card.generation)}.items():
+            about = np.array([view.card.generation, len(arrays)])
+            for key, array in {**arrays, _NUMBERS: view.numbers, _ABOUT: about}.items():
                 np.save(made / f"{key}.npy", array)
             home = view.home / f"{name}.{view.card.revision}"
             shutil.rmtree(home, ignore_errors=True)
@@ -66,7 +67,7 @@ def load_older(view: View, name: str) -> tuple[Numbers, Arrays] | None:
 def wipe(home: Path) -> None:
     """Throw away all that is kept: the rows it was made of are not to be trusted."""
     for folder in home.glob("*.*"):
-        if (folder / f"{_GENERATION}.npy").is_file():
+        if (folder / f"{_ABOUT}.npy").is_file():
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -75,7 +76,9 @@ def _of_generation(view: View, name: str) -> list[tuple[Numbers, Arrays]]:
     for folder in _kept(view.home, name):
         try:
             arrays = {file.stem: np.load(file, mmap_mode="r", allow_pickle=False) for file in folder.glob("*.npy")}
-            numbers, generation = arrays.pop(_NUMBERS), int(arrays.pop(_GENERATION))
+            numbers, (generation, count) = arrays.pop(_NUMBERS), arrays.pop(_ABOUT).tolist()
+            if len(arrays) != count:
+                raise ValueError(f"{len(arrays)} arrays of {count}")
         except (OSError, ValueError, EOFError, KeyError) as error:  # replaced this moment, or damaged
             _log.warning("%s is not used: %s", folder, error)
             continue

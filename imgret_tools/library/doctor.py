@@ -19,7 +19,7 @@ from imgret_tools.errors import ImgretError, IndexUnavailable, LibraryDamaged
 from imgret_tools.library import catalogue, derived
 from imgret_tools.library.catalogue import Card
 from imgret_tools.library.chroma import HNSW_SPACES, HnswSpace
-from imgret_tools.library.feeding import feed_waiting
+from imgret_tools.library.feeding import CATCHES_UP, feed_waiting
 from imgret_tools.library.library import Library
 from imgret_tools.library.rows import row_file
 from imgret_tools.library.view import View
@@ -80,7 +80,9 @@ def _row_problems(view: View) -> list[str]:
 
 
 def _index_problems(library: Library, view: View, sample: int) -> list[str]:
-    problems = []
+    problems: list[str] = []
+    if not library.index.is_server and len(view.waiting()) > CATCHES_UP:
+        return problems  # left behind on purpose, and not asked by any search
     try:
         with library.index.opened(view.card, "checking", wait=3):
             feed_waiting(library.home, library.index)

@@ -17,7 +17,15 @@ from imgret_tools.library.faults import said_plainly
 from imgret_tools.library.rows import row_file
 
 _FEED = 1024
+CATCHES_UP = 100_000
+"""Waiting pictures that an embedded Chroma is still given: it takes them one by one, into two graphs."""
 _log = logging.getLogger(__name__)
+
+
+def left_behind(connection: sqlite3.Connection) -> int:
+    """How many pictures wait for an embedded Chroma where they are too many for it, else 0."""
+    (waiting,) = connection.execute("SELECT count(*) FROM entries WHERE fed < changed").fetchone()
+    return int(waiting) if waiting > CATCHES_UP else 0
 
 
 def feed(home: Path, connection: sqlite3.Connection, index: VectorIndex) -> int:

@@ -18,13 +18,14 @@ from imgret_tools.library import catalogue
 from imgret_tools.library.catalogue import Card, transaction
 from imgret_tools.library.chroma import VectorIndex
 from imgret_tools.library.faults import said_plainly
-from imgret_tools.library.feeding import feed
+from imgret_tools.library.feeding import feed, left_behind
 from imgret_tools.library.rows import RowFile, pixel_file, row_file
 from imgret_tools.library.survey import DISPLACED, Survey
 from imgret_tools.records import Entry
 
 _CHROMA_WAIT = 10.0
 _COPY = 4096
+_MOST_NAMED = 10_000
 _log = logging.getLogger(__name__)
 
 
@@ -71,8 +72,10 @@ class Writer:
         """Open Chroma, so that `feed` may be called; files of it that cannot be used are made anew.
 
         Returns:
-            "", or why it cannot be had now (busy elsewhere, server away): what is stored then waits for the next time.
+            "", or why it cannot be had now (busy elsewhere, server away, too far behind): what is stored then waits.
         """
+        if not self._index.is_server and (behind := left_behind(self._connection)):
+            return f"Chroma's own index is left {behind} pictures behind, which would take it too long to take up; searches need it no more."
         for attempt in range(2):
             try:
                 self._open.enter_context(self._index.opened(self.card, doing, wait=_CHROMA_WAIT, writer=True))
@@ -179,6 +182,52 @@ class Writer:
             stored=card.stored + len(rows),
             pixel_rows=place_of_pixels,
         )
+
+    def store_rows(self, entries: Sequence[Entry], rows: NDArray[np.float32]) -> None:
+        """Add or replace n pictures with their unit rows (n, dim) in one commit; they have no pixel rows.
+
+        What `store` does for many pictures at once that were not decoded here. Their ids and paths differ.
+        """
+        if not entries:
+            return
+        card = self.card
+        with said_plainly(self.home):
+            row_file(self.home, card).append(rows, after=card.stored)
+            with self._commit():
+                before = self._connection.total_changes
+                self._connection.executemany("DELETE FROM entries WHERE id = ?", ((entry.id,) for entry in entries))
+                replaced = self._connection.total_changes - before
+                revision = card.revision + 1
+                catalogue.insert_many(self._connection, entries, first_row=card.stored, revision=revision)
+                for entry in entries:
+                    if entry.label_by_user:
+                        self._remember_label(entry)
+                self._commit_card(images=card.images + len(entries) - replaced, stored=card.stored + len(entries))
+
+    def entries_at(self, paths: Sequence[str]) -> dict[str, tuple[Entry, int]]:
+        """Of the pictures at these paths each with its row number, by path."""
+        found: dict[str, tuple[Entry, int]] = {}
+        if not self.card.images:
+            return found
+        columns = ", ".join(catalogue.ENTRY)
+        for start in range(0, len(paths), _MOST_NAMED):
+            part = paths[start : start + _MOST_NAMED]
+            marks = ",".join("?" * len(part))
+            for row in self._connection.execute(f"SELECT row, {columns} FROM entries WHERE path IN ({marks})", part):
+                entry = catalogue.entry_of(row[1:])
+                found[entry.path] = entry, row[0]
+        return found
+
+    def ids_there(self, ids: Sequence[str]) -> set[str]:
+        """Which of these ids the library has."""
+        found: set[str] = set()
+        for start in range(0, len(ids), _MOST_NAMED):
+            part = ids[start : start + _MOST_NAMED]
+            marks = ",".join("?" * len(part))
+            found.update(
+                id_ for (id_,) in self._connection.execute(f"SELECT id FROM entries WHERE id IN ({marks})", part)
+            )
+        return found
 
     def store_pixels(self, pixels: Sequence[tuple[str, NDArray[np.uint8]]]) -> None:
         """Add pixel rows (size * size * 3,) uint8 of contents that have none, for all pictures with that content hash."""

@@ -357,6 +357,7 @@ def _prepare(runtime: Runtime, demo: Path, opened: str) -> None:
                     runtime.index(collect_demo(demo), library=DEMO, encoder="mini")
             with runtime.view(opened) as view:
                 runtime.encode_text(view, "a photo")
+            _say(f"Library {opened} is ready.")
         except Exception as error:  # the page works without the demo, and the first search says what is wrong
             _log.warning("not prepared: %s", error, exc_info=not isinstance(error, ImgretError))
         finally:

@@ -57,7 +57,12 @@ OPEN: tuple[tuple[str, str], ...] = (
 """The ways in, methods and path; HEAD goes wherever GET does. A test holds it against all routes that there are."""
 
 _OPEN = [(frozenset(methods.split()), re.compile(path, re.DOTALL)) for methods, path in OPEN]
-_SENT_AS = {"/gradio_api/upload": "multipart/form-data", "/login": "application/x-www-form-urlencoded"}
+_SENT_AS = {
+    "/gradio_api/upload": ("multipart/form-data",),
+    "/login": ("multipart/form-data", "application/x-www-form-urlencoded"),
+    "/gradio_api/component_server": ("application/json", "multipart/form-data"),
+}
+"""Forms that are taken, where the page sends them: another site's are stopped by their Origin."""
 _WORK = re.compile(r"/mcp/?|/gradio_api/(queue/join|call/.*|run/.*|api/.*|component_server/?|upload)")
 
 
@@ -213,10 +218,9 @@ class Gate:
     def _of_a_kind(self, headers: Headers, path: str) -> None:
         """Only what a page of another host cannot send without being asked about first (CORS), but for the two forms."""
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-        wanted = _SENT_AS.get(path.rstrip("/"), "application/json")
-        blobs = path.startswith("/gradio_api/component_server") and kind == "multipart/form-data"
-        if kind != wanted and not blobs and headers.get("content-length") != "0":
-            raise Refused(415, f"Content of type {kind[:60]!r} was sent; {wanted} is expected.")
+        wanted = _SENT_AS.get(path.rstrip("/"), ("application/json",))
+        if kind not in wanted and headers.get("content-length") != "0":
+            raise Refused(415, f"Content of type {kind[:60]!r} was sent; {' or '.join(wanted)} is expected.")
 
     # Passwords
 

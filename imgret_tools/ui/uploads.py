@@ -103,7 +103,8 @@ def _wanted(member: zipfile.ZipInfo) -> bool:
     """Whether a member may be a picture: no folder, not hidden, in no system folder, not named as something else."""
     *folders, name = _parts(member) or ("",)
     return not (
-        member.is_dir()
+        not member.filename
+        or member.is_dir()
         or not name
         or name.startswith(".")
         or suffix_of(name) in OTHERS

@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 
 from imgret_tools.encoders import has_newer_recipe, make_encoder
-from imgret_tools.encoders.class_meanings import class_names, class_vectors, compute
-from imgret_tools.encoders.glossary.vietnamese import in_english, translate
+from imgret_tools.encoders.class_meanings import class_definitions, class_names, class_vectors, compute
+from imgret_tools.encoders.glossary.vietnamese import in_english, translate, without_accents
 from imgret_tools.encoders.lite import LITE0, LITE2, Lite, Network, weights_file
-from imgret_tools.encoders.mini import RECIPES, Mini, Recipe, network, projection
+from imgret_tools.encoders.mini import DEFAULT, RECIPES, Mini, Recipe, network, projection
 from imgret_tools.encoders.minilm import MiniLM, model_folder
 from imgret_tools.encoders.minilm import network as sentence_network
 from imgret_tools.encoders.torchvision_guard import guard_torchvision
@@ -188,10 +188,10 @@ class TestRecipes:
     ROW_OF_CAT = (-0.11908, 0.01466, 0.03882, -0.08956, -0.00776, 0.01219, 0.01186, -0.02234)
 
     def test_a_fingerprint_picks_the_recipe_it_belongs_to(self) -> None:
-        old, new = make_encoder("mini", fingerprint=self.FIRST), make_encoder("mini:3")
+        old, new = make_encoder("mini", fingerprint=self.FIRST), make_encoder("mini:5")
         assert (old.name, old.fingerprint, old.side) == ("mini", self.FIRST, 224)
-        assert (new.name, new.side, new.fingerprint) == ("mini:3", 260, RECIPES[-1].fingerprint())
-        assert make_encoder("mini").fingerprint == self.FIRST  # the default: libraries of 0.1.0 need nothing
+        assert (new.name, new.side, new.fingerprint) == ("mini:5", 260, RECIPES[-1].fingerprint())
+        assert make_encoder("mini").fingerprint == DEFAULT.fingerprint()
         assert make_encoder("mini", fingerprint=new.fingerprint).fingerprint == new.fingerprint
         assert len({recipe.fingerprint() for recipe in RECIPES}) == len(RECIPES)
 
@@ -203,9 +203,10 @@ class TestRecipes:
         assert (named.name, named.fingerprint) == ("mini:2", self.FIRST)
 
     def test_a_newer_recipe_is_offered_to_old_libraries_only(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert not has_newer_recipe("mini", self.FIRST)
-        assert not has_newer_recipe("mini", RECIPES[-1].fingerprint())  # it stays with the recipe it chose
+        assert has_newer_recipe("mini", self.FIRST)
+        assert not has_newer_recipe("mini", DEFAULT.fingerprint())
         monkeypatch.setattr("imgret_tools.encoders.mini.DEFAULT", RECIPES[-1])
+        assert has_newer_recipe("mini", DEFAULT.fingerprint())
         assert has_newer_recipe("mini", self.FIRST)
         assert not has_newer_recipe("mini", RECIPES[-1].fingerprint())
         assert not has_newer_recipe("mini", "0" * 16)  # other weights: another matter, which the library reports
@@ -302,6 +303,45 @@ def test_vietnamese_becomes_english(text: str, english: str) -> None:
     assert translation is not None
     assert (translation.text, translation.english, translation.unknown) == (text, english, ())
     assert in_english(text) == english
+
+
+@pytest.mark.parametrize(
+    ("text", "english", "unknown"),
+    [
+        ("kiến trúc châu Á", "Asian architecture", ()),
+        ("kien truc chau a", "Asian architecture", ()),
+        ("nơi thờ cúng", "place of worship", ()),
+        ("noi tho cung", "place of worship", ()),
+        ("dong vat bien", "sea animal", ()),
+        ("nhac cu day", "stringed instrument", ()),
+        ("thu ho meo lon", "big cat", ()),
+        ("phuong tien giao thong nghenh", "vehicle", ("nghenh",)),
+    ],
+)
+def test_kinds_and_scenes_in_vietnamese(text: str, english: str, unknown: tuple[str, ...]) -> None:
+    translation = translate(text)
+    assert translation is not None
+    assert (translation.english, translation.unknown) == (english, unknown)
+
+
+def test_every_phrase_of_the_list_reads_the_same_without_accents_or_not_at_all() -> None:
+    """What is typed without accents may be less than what is meant, and is never something else."""
+    lists = Path(__file__).parents[2] / "benchmarks" / "lists" / "phrases.tsv"
+    phrases = [line.split("\t")[1] for line in lists.read_text("utf-8").splitlines() if line and line[0] != "#"]
+    same = 0
+    for phrase in phrases:
+        meant, plain = translate(phrase), translate(without_accents(phrase))
+        assert meant is not None, phrase
+        assert not meant.unknown, phrase
+        if plain is not None:
+            assert set(plain.english.split()) <= set(meant.english.split()), phrase
+            same += plain.english == meant.english
+    assert same >= 55, same
+
+
+def test_english_names_and_definitions_are_not_taken_for_vietnamese() -> None:
+    for text in (*class_names(), *class_definitions()):
+        assert translate(text) is None, text
 
 
 def test_both_unicode_forms_of_vietnamese_read_the_same() -> None:

@@ -25,6 +25,8 @@ _KINDS: dict[str, Literal["adjective", "other"]] = {
     "fillers": "other",
 }
 _ASIDE = re.compile(r" \(| / ")  # "ram (adult male sheep)", "baluster / handrail": the name is what stands before
+_SYLLABLE = re.compile("(ngh|ng|nh|gh|gi|kh|ph|qu|th|tr|ch|[bcdghklmnprstvx])?[aeiouy]{1,3}(ng|nh|ch|[cmnpt])?")
+"""How a syllable is spelled without diacritics; all of a Vietnamese word is one."""
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 
 
@@ -66,15 +68,19 @@ def translate(text: str) -> Translation | None:
 
     With diacritics a text is taken for Vietnamese by letters that no other language has, or, where it has only accents
     that French or Spanish also have, by every accented word being in the glossary. Without diacritics ("con meo den")
-    it must have two words or more, all of them covered, two of them by one entry.
+    it must have two words or more, two of them covered by one entry and at least half of them by any, and what is not
+    covered must be spelled as a Vietnamese syllable is.
     """
     words = _WORD.findall(unicodedata.normalize("NFC", text).lower())
     glossary = _glossary()
     if all(word.isascii() for word in words):
         found = _cover([_plain(word) for word in words], glossary.plain, glossary.longest)
-        if len(words) < 2 or any(entry is None for _, entry in found) or not any(size > 1 for size, _ in found):
+        missing = _missing(words, found)
+        if not any(entry is not None and size > 1 for size, entry in found):
             return None
-        return Translation(text, _join([entry for _, entry in found if entry]), ())
+        if 2 * len(missing) > len(words) or not all(map(_SYLLABLE.fullmatch, missing)):
+            return None
+        return Translation(text, _join([entry for _, entry in found if entry]), tuple(missing))
     found = _cover([_spelled(word) for word in words], glossary.exact, glossary.longest)
     english: list[_Entry] = []
     unknown: list[str] = []
@@ -110,6 +116,17 @@ def _cover(
     return found
 
 
+def _missing(words: list[str], found: list[tuple[int, _Entry | None]]) -> list[str]:
+    """The words that no entry of `found` covers."""
+    missing: list[str] = []
+    position = 0
+    for size, entry in found:
+        if entry is None:
+            missing.append(words[position])
+        position += size
+    return missing
+
+
 def _join(entries: list[_Entry]) -> str:
     """One English phrase: adjectives stand before the noun that they follow in Vietnamese."""
     phrase: list[str] = []
@@ -130,6 +147,11 @@ def _spelled(word: str) -> str:
     letters = unicodedata.normalize("NFD", word)
     tones = "".join(letter for letter in letters if letter in _TONES)
     return "".join(letter for letter in letters if letter not in _TONES) + tones
+
+
+def without_accents(text: str) -> str:
+    """`text` in small letters as typed without a Vietnamese keyboard."""
+    return _plain(unicodedata.normalize("NFC", text).lower())
 
 
 def _plain(word: str) -> str:

@@ -1,0 +1,87 @@
+"""Which colours a picture has, as a row beside what a network sees in it: packs of two juices differ in little else.
+
+A soft histogram of luma and the two colour differences (4 x 8 x 8 bins, each pixel shared among its eight nearest, the
+middle of the picture counted most), its square root (Hellinger's distance; Arandjelovic & Zisserman 2012, RootSIFT),
+less what pictures have in common. That common part is the mean over the photos of Tux Paint's stamps and of the demo
+library, which were not used for measuring; it lies beside this file as float16. Without it the row gains half as much
+(docs/results.md).
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgret_tools.encoders.protocol import Rows
+from imgret_tools.errors import EncoderError
+
+FILE = Path(__file__).with_name("palette_mean.npy")
+BINS = (4, 8, 8)
+"""Of luma, blue less luma and red less luma."""
+DIM = BINS[0] * BINS[1] * BINS[2]
+
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+_GAIN = 1.4  # colour differences beyond 0.5 / 1.4 = 0.36 share the last bin: few pictures have them
+_STEP = 4  # pixels of the prepared picture that are averaged, each way
+_SPREAD = 0.5  # of the window around the middle, in halves of the side
+
+
+def palettes(pictures: NDArray[np.float32]) -> Rows:
+    """Unit rows (n, 256) float32 of n prepared pictures (n, 3, side, side) in [-1, 1]; the side is a multiple of 4."""
+    return _unit(np.stack([histogram(picture) for picture in pictures]) - common())
+
+
+def histogram(picture: NDArray[np.float32]) -> Rows:
+    """The unit square root of the colours' shares, (256,) float32, of one prepared picture (3, side, side) in [-1, 1]."""
+    small = picture.shape[1] // _STEP
+    pixels = picture.reshape(3, small, _STEP, small, _STEP).mean(axis=(2, 4)).reshape(3, -1) / 2 + 0.5
+    luma = pixels[0] * _LUMA[0] + pixels[1] * _LUMA[1] + pixels[2] * _LUMA[2]
+    differences = np.clip((pixels[[2, 0]] - luma) * _GAIN + 0.5, 0, 1)
+    counts = np.zeros(DIM)
+    shares = [_shares(x, bins) for x, bins in zip((luma, *differences), BINS, strict=True)]
+    for corner in product((0, 1), repeat=len(BINS)):
+        places, weights = np.zeros(luma.shape, np.intp), _window(small)
+        for (below, above), side, bins in zip(shares, corner, BINS, strict=True):
+            places = places * bins + np.minimum(below + side, bins - 1)
+            weights = weights * (above if side else 1 - above)
+        counts += np.bincount(places, weights, DIM)
+    root = np.sqrt(counts)
+    return np.asarray(root / max(float(np.linalg.norm(root)), 1e-12), np.float32)
+
+
+@cache
+def common() -> Rows:
+    """What pictures have in common: the mean (256,) of such histograms."""
+    try:
+        mean = np.load(FILE).astype(np.float32)
+    except (OSError, ValueError) as error:
+        raise EncoderError(
+            f"{FILE} cannot be read ({error}); it is part of imgret-tools: install that again"
+        ) from error
+    if mean.shape != (DIM,):
+        raise EncoderError(f"{FILE} holds {mean.shape}, expected {(DIM,)}: install imgret-tools again")
+    return np.asarray(mean, np.float32)
+
+
+def _shares(values: NDArray[np.float32], bins: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """For values (n,) in [0, 1] the bin below each and the share in [0, 1] of the one above it, (n,) each."""
+    places = values * (bins - 1)
+    below = places.astype(np.intp)
+    return below, places - below
+
+
+@cache
+def _window(side: int) -> Rows:
+    """How much each of side x side pixels counts, (side * side,), 1 in the middle."""
+    along = np.linspace(-1, 1, side, dtype=np.float32) ** 2
+    return np.asarray(np.exp(-(along[:, None] + along[None]) / (2 * _SPREAD**2)), np.float32).ravel()
+
+
+def _unit(rows: Rows) -> Rows:
+    """`rows` (n, d) scaled to length 1; a row of zeros stays."""
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows / np.where(lengths > 0, lengths, 1), np.float32)
