@@ -66,7 +66,7 @@ def asked(page: Page) -> None:
     page.wait_for_selector("#status p")
     page.get_by_role("tab", name="Chat").click()
     for text, answered in (
-        ("find 4 big cats", "#chat .grid-container img"),
+        ("find 4 big cats", "#chat .imgret-answer img"),
         ("more like the second one", "#chat li >> nth=7"),
     ):
         page.locator("#chat_box textarea").fill(text)
