@@ -175,7 +175,7 @@ def test_the_text_for_ten_hits_is_short(indexed: ImageTools) -> None:
         ({"text": "a", "measure": "hamming"}, "'cosine', 'l2', 'l1' or 'pearson'"),
         ({"text": "a", "library": "nowhere"}, "Index a folder"),
         ({"text": "a", "where": ["colour=red"]}, "fields are"),
-        ({"text": "a", "space": "pixels"}, "leave the text out"),
+        ({"text": "a", "space": "pixels"}, "leave texts and other pictures out"),
         ({"text": "a", "limit": 3}, "arguments are image, text, k"),
     ],
 )

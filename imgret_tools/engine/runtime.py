@@ -75,8 +75,8 @@ from imgret_tools.records import (
 )
 from imgret_tools.settings import Settings
 
-TEXT_WEIGHT = 2.0
-"""How much a text counts beside a picture in a query of both: cosines of text and picture spread about half as wide."""
+TEXT_WEIGHT = 2.5
+"""How much a text counts beside a picture in a query of both: cosines of text and picture spread so much less (`mini` on the demo)."""
 _ROW_IS_NOT_ITS_PICTURE = 0.98
 """Cosine below which a stored row and the one made of the file now are of two pictures: decoders of two versions differ less."""
 
