@@ -54,6 +54,17 @@ def test_a_file_name_cannot_make_the_page_fetch_anything() -> None:
     assert shown.endswith("a &amp; b")
 
 
+def test_what_a_visitor_writes_cannot_make_the_page_fetch_anything(indexed: ImageTools) -> None:
+    from imgret_tools.ui.tabs.chat import Conversation, answer
+
+    now = Conversation(Chat(indexed, OfflineModel()))
+    shown = next(
+        answer(indexed.runtime, now, {"text": "thanks ![x](http://evil.example/leak) <img src=x>", "files": []})
+    )
+    assert "![" not in str(shown[0].content)
+    assert "<" not in str(shown[0].content)
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 def test_a_visitor_asks_and_sees_pictures(browser: Browser, address: str, indexed: ImageTools) -> None:
     from playwright.sync_api import expect

@@ -153,7 +153,7 @@ def answer(runtime: Runtime, now: Conversation, message: dict[str, object]) -> I
             gr.ChatMessage(role="user", content=gr.Image(showable(str(picture)), show_label=False, buttons=[]))
         )
     if text:
-        now.shown.append(gr.ChatMessage(role="user", content=text))
+        now.shown.append(gr.ChatMessage(role="user", content=harmless(text)))
     yield now.shown
     stop = now.stop = threading.Event()
     calls: dict[str, gr.ChatMessage] = {}
