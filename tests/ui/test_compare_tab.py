@@ -62,7 +62,7 @@ def test_one_picture_is_compared_explained_and_downloaded(tab: Page, tmp_path: P
     assert "Do cách xây dựng, không phải phát hiện" in text
     assert "đã được loại khỏi kết quả" in text  # the upload is known by its content, and its label with it
     assert tab.locator("#comparison td.hit").count() == 10 * 5
-    tab.get_by_text("Vì sao khớp?").first.click()
+    tab.get_by_text("Vì sao khớp?").locator("visible=true").first.click()
     tab.locator("#compare_why").click()
     tab.wait_for_selector("#explained img >> nth=1")
     assert "che khuất" in tab.locator("#explained").inner_text()
