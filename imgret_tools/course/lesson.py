@@ -122,10 +122,10 @@ def _run(code: str, names: dict[str, object], where: str) -> Shown:
     value: object = None
     with redirect_stdout(out):
         if isinstance(last, ast.Expr):
-            exec(compile(ast.Module(tree.body[:-1], []), where, "exec"), names)
-            value = eval(compile(ast.Expression(last.value), where, "eval"), names)
+            exec(compile(ast.Module(tree.body[:-1], []), where, "exec"), names)  # nosec B102: the package's own lesson
+            value = eval(compile(ast.Expression(last.value), where, "eval"), names)  # nosec B307
         else:
-            exec(compile(tree, where, "exec"), names)
+            exec(compile(tree, where, "exec"), names)  # nosec B102
     png = getattr(value, "_repr_png_", None)
     text = out.getvalue() + ("" if value is None or png else repr(value))
     return Shown(text.rstrip("\n"), [png()] if png else [])
