@@ -424,7 +424,9 @@ def encoders(as_json: AsJson = False) -> None:
 @app.command()
 def reencode(library: LibraryName = "default", encoder: Encoder = None, as_json: AsJson = False) -> None:
     """Encode a library's pictures anew, with another encoder or the newest recipe of its own; ids and labels stay."""
-    with _tools() as tools, _progress_bar() as progress, _interruptible() as cancelled:
+    from imgret_tools.tools import checkpoint_of
+
+    with _tools(checkpoint_of(encoder)) as tools, _progress_bar() as progress, _interruptible() as cancelled:
         report = tools.reencode(library=library, encoder=encoder, progress=progress, cancelled=cancelled)
     _print(report, as_json)
 

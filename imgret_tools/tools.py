@@ -169,10 +169,7 @@ class ImageTools:
         cancelled: Callable[[], bool] | None = None,
     ) -> IndexReport:
         """`index_folder` for a caller that shows progress (called with the state of the run) and can cancel it."""
-        if self.runtime.settings.read_only:
-            raise ReadOnly(
-                "This app is shared read-only, so nothing can be indexed here; search what is there instead."
-            )
+        self._require_writable("indexed")
         with self._discreet():
             return self.runtime.index(
                 self.allowed(folder),
@@ -194,13 +191,10 @@ class ImageTools:
         cancelled: Callable[[], bool] | None = None,
     ) -> ReencodeReport:
         """Encode a library's pictures anew, with another encoder or the newest recipe of its own; ids and labels stay."""
-        if self.runtime.settings.read_only:
-            raise ReadOnly(
-                "This app is shared read-only, so nothing can be encoded here; search what is there instead."
-            )
+        self._require_writable("encoded")
         with self._discreet():
             return self.runtime.reencode(
-                library or "default", encoder=encoder or None, progress=progress, cancelled=cancelled
+                library or "default", encoder=self._encoder(encoder), progress=progress, cancelled=cancelled
             )
 
     def search_similar_image(
@@ -474,10 +468,7 @@ class ImageTools:
 
     def label(self, id_: str, label: str, *, library: str = "default") -> Entry:
         """Label an indexed picture by hand; an empty label goes back to its folder's name."""
-        if self.runtime.settings.read_only:
-            raise ReadOnly(
-                "This app is shared read-only, so nothing can be labelled here; search what is there instead."
-            )
+        self._require_writable("labelled")
         label = unicodedata.normalize("NFC", label.strip())
         if len(label) > 80 or not label.isprintable():
             raise BadInput(f"Label {label[:80]!r} cannot be used; give at most 80 printable characters.")
@@ -677,6 +668,12 @@ class ImageTools:
             )
         return real
 
+    def _require_writable(self, done: str) -> None:
+        if self.runtime.settings.read_only:
+            raise ReadOnly(
+                f"This app is shared read-only, so nothing can be {done} here; search what is there instead."
+            )
+
     def _encoder(self, spec: str | None) -> str | None:
         """An encoder's name; a checkpoint in it lies inside the allowed roots."""
         path = checkpoint_of(spec)
@@ -769,7 +766,8 @@ class ImageTools:
 
 def judged(report: SearchReport, least: Match) -> SearchReport:
     """The report without hits whose match is less than `least`, and with what is to be said when nothing fits."""
-    enough = _MATCHES[: _MATCHES.index(least) + 1]
+    matches = get_args(Match)  # from the best to the least
+    enough = matches[: matches.index(least) + 1]
     hits = [hit for hit in report.hits if hit.match is None or hit.match in enough]
     verdict = ""
     if report.hits and all(hit.match == "weak" for hit in report.hits):
@@ -779,10 +777,6 @@ def judged(report: SearchReport, least: Match) -> SearchReport:
     if cut := len(report.hits) - len(hits):
         verdict = f"{verdict} {cut} weaker than {least} {'is' if cut == 1 else 'are'} left out.".strip()
     return replace(report, hits=hits, verdict=verdict)
-
-
-_MATCHES: tuple[Match, ...] = ("strong", "fair", "weak")
-"""From the best to the least."""
 
 
 def one_of(name: str, value: _T, known: tuple[_T, ...]) -> _T:

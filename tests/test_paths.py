@@ -95,6 +95,8 @@ def test_a_checkpoint_of_an_encoder_lies_inside_the_roots(tools: ImageTools, tmp
     spec = f"openclip:ViT-B-32:{path.format(t=tmp_path)}"
     with pytest.raises(PathRefused, match="outside the folders"):
         tools.index_folder(str(tmp_path / "in"), library="new", encoder=spec)
+    with pytest.raises(PathRefused, match="outside the folders"):
+        tools.reencode(library="lib", encoder=spec)
     assert [info.name for info in tools.runtime.libraries()] == ["lib"]
 
 
