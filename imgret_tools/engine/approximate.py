@@ -26,7 +26,7 @@ from imgret_tools.library.view import View
 from imgret_tools.records import Measure
 
 EXACT_UP_TO = 50_000
-"""Larger libraries have an index; below, an exact scan is as fast (measured: README)."""
+"""Larger libraries have an index; below, an exact scan is as fast (measured: docs/SCALE.md)."""
 _WANTED_RECALL, _LEAST_RECALL = 0.995, 0.99
 _SAMPLE, _K = 40, 10
 _STALE = 0.1

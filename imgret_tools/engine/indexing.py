@@ -28,8 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgret_tools.encoders.protocol import Encoder
-from imgret_tools.engine.approximate import keep_index
-from imgret_tools.engine.neighbourhood import keep_refined
+from imgret_tools.engine.upkeep import keep_up
 from imgret_tools.errors import BadInput, ImageError, IndexUnavailable, NotFound, own_words
 from imgret_tools.library import doctor
 from imgret_tools.library.filters import BETWEEN_WORDS
@@ -518,8 +517,7 @@ class _Run:
     def refine(self, library: Library, stop: Callable[[], bool]) -> None:
         """Work out the smoothed rows that refine the order of picture searches, and a large library's index."""
         with self._clock("refine"), library.view() as view:
-            keep_refined(view, stop=stop)
-            keep_index(view, stop=stop)
+            keep_up(view, stop=stop)
 
     def _make_pixels(self, stop: Callable[[], bool]) -> None:
         """Pixel rows for unchanged pictures that have none at this size."""

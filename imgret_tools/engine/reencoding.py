@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from imgret_tools.encoders.protocol import Encoder
 from imgret_tools.engine.indexing import BATCH, DECODERS, LOOK_AHEAD
-from imgret_tools.engine.neighbourhood import keep_refined
+from imgret_tools.engine.upkeep import keep_up
 from imgret_tools.errors import ImageError, IndexUnavailable, NotFound
 from imgret_tools.library.library import Library
 from imgret_tools.library.view import View
@@ -94,7 +94,7 @@ def reencode(
             return replace(report, cancelled=True)
         behind = _feed(writer)
         with library.view() as view:
-            keep_refined(view)
+            keep_up(view, stop=cancelled or (lambda: False))
     seconds = time.perf_counter() - started
     return replace(
         report,

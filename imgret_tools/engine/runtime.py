@@ -25,17 +25,18 @@ from imgret_tools.encoders import choose, has_newer_recipe, make_encoder, spec_o
 from imgret_tools.encoders.glossary.vietnamese import translate
 from imgret_tools.encoders.protocol import Encoder
 from imgret_tools.encoders.unread import Unread, unread
-from imgret_tools.engine.approximate import EXACT_UP_TO, approximate_rows, keep_index
+from imgret_tools.engine.approximate import EXACT_UP_TO, approximate_rows
 from imgret_tools.engine.compose import MOST_PARTS, compose
 from imgret_tools.engine.exchange import export_rows, import_rows
 from imgret_tools.engine.indexing import index_folder
 from imgret_tools.engine.match import Matcher, Part, match_of
-from imgret_tools.engine.neighbourhood import is_refinable, keep_refined, refined_order
+from imgret_tools.engine.neighbourhood import is_refinable, refined_order
 from imgret_tools.engine.query import Query
 from imgret_tools.engine.reencoding import reencode
 from imgret_tools.engine.search import nearest_rows, ranked
 from imgret_tools.engine.tables import Tables
 from imgret_tools.engine.turns import one_at_a_time
+from imgret_tools.engine.upkeep import keep_up
 from imgret_tools.errors import (
     BadInput,
     EncoderError,
@@ -373,7 +374,7 @@ class Runtime:
         """
         target = self.library(library)
         made, notice = self._tried(encoder or target.card.encoder)
-        report = reencode(
+        return reencode(
             target,
             made,
             thumbnails=self.thumbnails,
@@ -382,9 +383,6 @@ class Runtime:
             progress=progress,
             cancelled=cancelled,
         )
-        with target.view() as view:
-            keep_index(view, stop=cancelled or (lambda: False))
-        return report
 
     def offer(self, card: Card) -> str:
         """That `reencode` would give a library better rows, as a sentence, or "" where it would not."""
@@ -451,8 +449,7 @@ class Runtime:
             writer.compact()
             writer.sweep()
             with target.view() as view:
-                keep_refined(view)
-                keep_index(view)
+                keep_up(view)
         return count
 
     def delete(self, library: str) -> int:
