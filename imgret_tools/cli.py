@@ -29,7 +29,7 @@ from imgret_tools.collect.commands import app as collect_app
 from imgret_tools.errors import BadInput, ImgretError
 
 if TYPE_CHECKING:
-    from imgret_tools.engine.query import PartKind, QueryPart
+    from imgret_tools.engine.query import PartKind
     from imgret_tools.records import Progress, SearchReport
     from imgret_tools.tools import ImageTools
 
@@ -136,15 +136,6 @@ def _paths_of_stdin() -> list[str]:
     if paths := [os.fsdecode(part) for part in parts if part.strip()]:
         return paths
     raise BadInput("There is no path on stdin; write one a line, as `find` and `imgret search --paths` do.")
-
-
-def _whole_file(kind: PartKind, name: str) -> QueryPart | None:
-    """A picture whose file is called just so, though its name ends like a weight."""
-    from imgret_tools.engine.query import NOT_WEIGHT, QueryPart
-
-    if kind.endswith("text") or not Path(name).is_file():
-        return None
-    return QueryPart(kind, name, NOT_WEIGHT if kind == "not_image" else 1.0)
 
 
 @contextmanager
@@ -306,7 +297,7 @@ def search(
         ("not_text", not_text or []),
         ("not_image", not_image or []),
     ]
-    parts = [_whole_file(kind, one) or weighted(kind, one) for kind, ones in named for one in ones]
+    parts = [weighted(kind, one, is_file=lambda name: Path(name).is_file()) for kind, ones in named for one in ones]
     first, main_text, main_not_text, also = common(parts)
     images = [first]
     if STDIO in (image or ()):

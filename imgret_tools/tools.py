@@ -273,16 +273,17 @@ class ImageTools:
             NotFound, PathRefused: it names no picture, or one that may not be read.
         """
         lines = as_parts(also) or []
-        return tuple(self._resolved(parse_part(str(line)), library) for line in lines)  # type: ignore[attr-defined]
+        read = [parse_part(str(line), is_file=self._is_file) for line in lines]  # type: ignore[attr-defined]
+        return tuple(self._resolved(part, library) for part in read)
+
+    def _is_file(self, name: str) -> bool:
+        return not self.runtime.settings.read_only and len(name) < 4096 and Path(name).is_file()
 
     def _resolved(self, part: QueryPart, library: str) -> QueryPart:
         """A part with the text checked, or the picture that it names."""
         named = str(part.what)
         if part.is_text:
             return replace(part, what=self.phrase(named, part.kind) or "")
-        whole = f"{named}:{part.weight:g}"
-        if not self.runtime.settings.read_only and len(whole) < 4096 and Path(whole).is_file():
-            return replace(part, what=self.picture(whole, library), weight=1.0)  # a file whose name ends like a weight
         return replace(part, what=self.picture(named, library), name=named if len(named) < 300 else "uploaded picture")
 
     def search(

@@ -121,9 +121,9 @@ def _explain(
 ) -> Explanation:
     entry = view.entry(id_)
     if space == "pixels":
-        if query.text or query.not_text or query.image is None:
+        if query.lone_image is None:
             raise BadInput("Pixels can be explained for a query picture alone; take the embedding space for a text.")
-        value, cells = _pixel_parts(metric, runtime.pixel_row(view, query.image), runtime.pixel_row(view, entry))
+        value, cells = _pixel_parts(metric, runtime.pixel_row(view, query.lone_image), runtime.pixel_row(view, entry))
         method = (
             f"exact parts of the {metric.name} of all pixels in a cell"
             if metric.higher_is_better
@@ -131,16 +131,15 @@ def _explain(
         )
         sides: tuple[Side, Side] = ("query", "hit")
         return _explanation(view, id_, query, space, metric, value, method, [(side, cells) for side in sides])
-    if query.image is None and not query.text and not query.not_text:
+    if not query.parts:
         raise BadInput("There is nothing to explain: give the picture or the text that was searched for.")
     side = runtime.encoder_of(view.card).side
     asked, held = runtime.vector(view, query), view.row(id_)
     picture = _shrunk(runtime.open_query(entry, side), side)
     regions: list[tuple[Side, Grid]] = []
     classes: dict[str, list[ClassShare]] = {}
-    alone = query.image is not None and not query.text and not query.not_text
-    if alone and query.image is not None:
-        own = _shrunk(runtime.open_query(query.image, side), side)
+    if query.lone_image is not None:
+        own = _shrunk(runtime.open_query(query.lone_image, side), side)
         if occlude:
             regions.append(("query", _occlusion(runtime, view, own, held, metric)))
         classes |= _seen_in(runtime, view, query=own, hit=picture)

@@ -86,7 +86,7 @@ def is_refinable(query: Query, measure: Measure) -> bool:
 
     For words it was not tried, and who asks for l1 or pearson wants its order.
     """
-    return len(query.parts) == 1 and query.image is not None and measure in _MEASURES
+    return query.lone_image is not None and measure in _MEASURES
 
 
 def _before(view: View) -> tuple[Refined | None, Numbers | None]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, cast, get_args
@@ -84,6 +84,11 @@ class Query:
             found.append(QueryPart("not_text", self.not_text, NOT_WEIGHT))
         return (*found, *self.also)
 
+    @property
+    def lone_image(self) -> Path | Image.Image | Entry | None:
+        """The picture, where nothing else is asked for."""
+        return self.image if len(self.parts) == 1 else None
+
     def described(self) -> dict[str, Scalar]:
         """The query as a report shows it; `also` stands only where there are further parts, parted by line breaks."""
         shown: dict[str, Scalar] = {
@@ -98,8 +103,13 @@ def _name_of(what: str | Path | Image.Image | Entry) -> str:
     return what.id if isinstance(what, Entry) else str(what) if isinstance(what, str | Path) else "uploaded picture"
 
 
-def weighted(kind: PartKind, text: str) -> QueryPart:
+def weighted(kind: PartKind, text: str, *, is_file: Callable[[str], bool] = lambda name: False) -> QueryPart:
     """The part that `text` writes, with its weight; a picture is still the string that names it.
+
+    Args:
+        kind: of the part.
+        text: what it is, and perhaps a weight.
+        is_file: whether there is a file of that name: one whose name ends like a weight is meant whole.
 
     Raises:
         BadInput: the weight is none from 0 to 100, or nothing stands before it.
@@ -111,7 +121,8 @@ def weighted(kind: PartKind, text: str) -> QueryPart:
             raise BadInput(f"A part {kind} is empty; write {kind}=..., or leave it out.")
         return QueryPart(kind, text, usual)
     what, number = found.groups()
-    if (kind.endswith("text") and what[-1].isdigit()) or _HOST_ALONE.fullmatch(what):
+    means_all = what[-1].isdigit() if kind.endswith("text") else is_file(text)
+    if means_all or _HOST_ALONE.fullmatch(what):
         return QueryPart(kind, text, usual)
     weight = float(number)
     if not math.isfinite(weight) or not 0 <= weight <= HEAVIEST:
@@ -122,8 +133,8 @@ def weighted(kind: PartKind, text: str) -> QueryPart:
     return QueryPart(kind, what, weight)
 
 
-def parse_part(text: str) -> QueryPart:
-    """The part that one line of the grammar writes; a picture is still the string that names it.
+def parse_part(text: str, *, is_file: Callable[[str], bool] = lambda name: False) -> QueryPart:
+    """The part that one line of the grammar writes; a picture is still the string that names it. For `is_file` see `weighted`.
 
     Raises:
         BadInput: it begins with none of the kinds, or its weight cannot be used.
@@ -135,7 +146,7 @@ def parse_part(text: str) -> QueryPart:
             f"{quoted(text, 60)} is no part of a query; write one of {', '.join(get_args(PartKind))}, =, what it is "
             "and, where it is not 1, a weight: image=ID:0.5, text=red:2, not_text=snow."
         )
-    return weighted(cast(PartKind, kind), what)
+    return weighted(cast(PartKind, kind), what, is_file=is_file)
 
 
 def common(parts: Sequence[QueryPart]) -> tuple[str | None, str | None, str | None, list[str]]:

@@ -726,7 +726,7 @@ class Runtime:
         if search == "hnsw" and kind == "exact":
             notices.append("Exact scan: HNSW knows embeddings without filters only.")
         if space == "pixels":
-            if query.text or query.not_text or query.also or query.image is None:
+            if query.lone_image is None:
                 raise BadInput(
                     "Pixels can be searched by one picture alone; leave texts and other pictures out, or search in space 'embedding'."
                 )
@@ -734,7 +734,7 @@ class Runtime:
             if missing := searched - len(there):
                 notices.append(f"{missing} images have no pixel rows yet; index their folders again to make them.")
             places = view.pixel_places[there]
-            pixels = self.pixel_row(view, query.image)
+            pixels = self.pixel_row(view, query.lone_image)
             values = metric.values(pixels, view.pixels, subset=places)
             found, values = ranked(view, there, values, metric, wanted)
             found, values = found[offset:], values[offset:]

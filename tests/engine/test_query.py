@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from imgret_tools import ImageTools, Query
 from imgret_tools.engine.query import QueryPart, common, parse_part, weighted
@@ -66,6 +67,26 @@ def test_lines_of_the_shell_become_the_tools_arguments_and_the_same_parts_again(
     image, text, not_text, also = common(parts)
     assert (image, text, not_text) == ("b.jpg", "red", None)
     assert [parse_part(line) for line in also] == [parts[0], *parts[3:]]
+
+
+def test_a_file_whose_name_ends_like_a_weight_is_meant_whole() -> None:
+    for kind, usual in (("image", 1.0), ("not_image", 0.5)):
+        part = parse_part(f"{kind}=odd:0.7", is_file=lambda name: name == "odd:0.7")
+        assert part == QueryPart(kind, "odd:0.7", usual)
+        assert parse_part(f"{kind}=odd:0.7") == QueryPart(kind, "odd", 0.7)
+    assert parse_part("text=http://host:80", is_file=lambda name: True) == QueryPart("text", "http://host:80")
+
+
+def test_a_picture_is_alone_where_nothing_else_is_asked_for() -> None:
+    picture = Image.new("RGB", (2, 2))
+    assert Query(image=picture).lone_image is picture
+    for other in (
+        Query(text="a", image=picture),
+        Query(image=picture, not_text="a"),
+        Query(image=picture, also=(QueryPart("not_image", picture),)),
+        Query(text="a"),
+    ):
+        assert other.lone_image is None
 
 
 def test_parts_move_the_order_by_their_weight(indexed: ImageTools, coffee: str) -> None:
