@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import io
 import re
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from imgret_tools.engine.runtime import Runtime
 from imgret_tools.errors import ImgretError
+from imgret_tools.pictures.thumbnails import data_url
 from imgret_tools.records import Hit, Scalar, SearchReport, visible
 
 COLUMNS = (
@@ -87,8 +87,8 @@ def to_html(report: SearchReport, runtime: Runtime) -> str:
 def _item(hit: Hit, library: str, runtime: Runtime) -> str:
     name = escape(visible(Path(hit.path).name))
     try:
-        data = base64.b64encode(runtime.thumbnail(runtime.entry(hit.id, library)).read_bytes()).decode("ascii")
-        picture = f'<img src="data:image/jpeg;base64,{data}" alt="{name}">'
+        data = data_url(runtime.thumbnail(runtime.entry(hit.id, library)).read_bytes())
+        picture = f'<img src="{data}" alt="{name}">'
     except (ImgretError, OSError):  # gone since
         picture = f'<img alt="{name} (picture is gone)">'
     # A name written from right to left turns nothing but itself.

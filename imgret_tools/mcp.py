@@ -30,7 +30,6 @@ import orjson
 from anyio import from_thread, to_thread
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecuritySettings
-from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import Route
@@ -41,7 +40,7 @@ from imgret_tools.errors import ImgretError, NotFound, own_words
 from imgret_tools.library.filters import equal
 from imgret_tools.mcp_sdk import Json, Talk, make_server, not_found, over_stdio
 from imgret_tools.records import Progress, SearchReport, Shown, quoted
-from imgret_tools.schemas import PublishedTool, Report, available, call, essence, explain, outline, pictures
+from imgret_tools.schemas import PublishedTool, Report, available, call, essence, outline, pictures
 from imgret_tools.tools import WRITING, ImageTools
 from imgret_tools.uploads import MOST_BYTES
 
@@ -170,15 +169,12 @@ class ImageServer:
         if tool is None:
             return _refused(f"There is no tool {quoted(name)}; there are {', '.join(tool.name for tool in there)}.")
         try:
-            given = tool.arguments.model_validate(arguments)
-            fields = {field: getattr(given, field) for field in tool.arguments.model_fields}
+            fields = tool.checked(arguments)
             if talk is not None and (outside := await _outside_the_clients_roots(talk, fields)):
                 return _refused(outside)
             report = await self._run(name, fields, talk)
             images = self.with_images or (talk is not None and talk.declares(IMAGES))
             return await to_thread.run_sync(self._answer, report, images)
-        except ValidationError as error:
-            return _refused(explain(name, error))
         except ImgretError as error:
             return _refused(str(error))
         except OSError as error:

@@ -302,8 +302,7 @@ class Hit(Record):
     """One retrieved picture. `value` is the measure's own value, `score` the same with higher always better.
 
     `closeness` in [0, 1] says how well it fits against what chance brings in this library (0: no better; from 0.5 a fair
-    match, from 0.75 a strong one), `match` the same in a word; None where nothing was asked. `copies` other pictures of
-    the library have the very same content and are not hits of their own.
+    match, from 0.75 a strong one), `match` the same in a word; None where nothing was asked.
     """
 
     rank: int
@@ -315,7 +314,6 @@ class Hit(Record):
     metadata: dict[str, Scalar] = field(default_factory=dict)
     closeness: float | None = None
     match: Match | None = None
-    copies: int = 0
 
     @property
     def name(self) -> str:
@@ -331,8 +329,7 @@ class Hit(Record):
         taken = f" {str(self.metadata['taken'])[:10]}" if self.metadata.get("taken") else ""
         away = " (away: its file is not there)" if self.metadata.get("away") else ""
         name = quoted(self.name, 60 if self.metadata.get("folder") else LONG_PATH)
-        copies = f" (+{self.copies} identical)" if self.copies else ""
-        return f"{self.rank}. {self.id}{label}{match} {name}{taken}{copies}{away}"
+        return f"{self.rank}. {self.id}{label}{match} {name}{taken}{away}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from pydantic.config import JsonDict
 
 from imgret_tools.comparing.report import Comparison, telling
-from imgret_tools.errors import ImgretError
+from imgret_tools.errors import BadInput, ImgretError
 from imgret_tools.records import (
     DuplicateReport,
     Hit,
@@ -51,6 +51,18 @@ class PublishedTool:
     description: str
     arguments: type[BaseModel]
     record: type
+
+    def checked(self, arguments: Mapping[str, object]) -> dict[str, object]:
+        """All arguments of a call, those left out by their default.
+
+        Raises:
+            BadInput: one does not fit; the text says which, and what would be right.
+        """
+        try:
+            given = self.arguments.model_validate(arguments)
+        except ValidationError as error:
+            raise BadInput(explain(self.name, error)) from None
+        return {name: getattr(given, name) for name in self.arguments.model_fields}
 
 
 @cache

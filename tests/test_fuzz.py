@@ -123,7 +123,7 @@ def test_arguments_of_any_type_over_the_api(tools: ImageTools, data: st.DataObje
     names = list(tool.arguments.model_fields)
     given_ = data.draw(st.dictionaries(st.sampled_from(names), values, max_size=3)) if names else {}
     needed = {name: "x" for name, one in tool.arguments.model_fields.items() if one.is_required()}
-    called = endpoint(getattr(tools, tool.name), tools.upload)
+    called = endpoint(tools, tool)
     try:
         json.loads(called(**{**needed, **given_}))
     except Exception as error:

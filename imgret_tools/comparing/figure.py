@@ -6,7 +6,6 @@ below.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from io import BytesIO
@@ -28,7 +27,7 @@ from imgret_tools.comparing.report import (
 )
 from imgret_tools.engine.runtime import Runtime
 from imgret_tools.errors import BadInput, ImgretError
-from imgret_tools.pictures.thumbnails import thumbnail
+from imgret_tools.pictures.thumbnails import data_url, thumbnail
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -91,10 +90,7 @@ def html_of(
 
 def data_uris(comparison: Compared, runtime: Runtime) -> dict[str, str]:
     """Small pictures of what the comparison shows as data URIs, by id; the query's own under ""."""
-    return {
-        name: "data:image/jpeg;base64," + base64.b64encode(thumbnail(picture, _SIDE)).decode("ascii")
-        for name, picture in pictures_of(comparison, runtime).items()
-    }
+    return {name: data_url(thumbnail(picture, _SIDE)) for name, picture in pictures_of(comparison, runtime).items()}
 
 
 def pictures_of(comparison: Compared, runtime: Runtime) -> dict[str, Image.Image]:

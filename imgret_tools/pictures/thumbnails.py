@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import threading
@@ -83,6 +84,11 @@ class ThumbnailCache:
     def _files(self, key: str) -> Iterator[Path]:
         name = _digest(key)
         return (self.folder / name[:2]).glob(f"{name}-*.jpg")
+
+
+def data_url(jpeg: bytes) -> str:
+    """A JPEG, such as a thumbnail, inside an address."""
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}"
 
 
 def _digest(text: str) -> str:

@@ -29,6 +29,7 @@ from imgret_tools.errors import BadInput, ImgretError
 from imgret_tools.mcp import Tokens, make_mcp
 from imgret_tools.mcp import mount as mount_mcp
 from imgret_tools.records import Progress
+from imgret_tools.schemas import available
 from imgret_tools.settings import Settings
 from imgret_tools.tools import WRITING, ImageTools
 from imgret_tools.ui.gate import OWN, Gate, Limits, same_login
@@ -149,10 +150,8 @@ def build_app(
         spoken_in.input(speak, spoken_in, said_to, api_visibility="private").then(
             None, spoken_in, None, js=_CHOOSE_LANGUAGE
         )
-        for name in tools.public:
-            gr.api(  # type: ignore[attr-defined]
-                endpoint(getattr(tools, name), tools.upload), api_name=name, queue=name in WRITING
-            )
+        for tool in available(tools):
+            gr.api(endpoint(tools, tool), api_name=tool.name, queue=tool.name in WRITING)  # type: ignore[attr-defined]
     page.queue(max_size=64, default_concurrency_limit=8)
     page.state_session_capacity = _MOST_VISITORS
     return page  # type: ignore[no-any-return]

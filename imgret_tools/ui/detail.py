@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 
 from imgret_tools.engine.labels import suggest_labels
+from imgret_tools.engine.runtime import Runtime
 from imgret_tools.errors import BadInput, ImageError, NotFound
-from imgret_tools.pictures.thumbnails import thumbnail
+from imgret_tools.pictures.thumbnails import data_url, thumbnail
 from imgret_tools.records import Entry
 from imgret_tools.tools import ImageTools
 from imgret_tools.ui.texts.table import Language, said
@@ -30,7 +30,7 @@ def detail(tools: ImageTools, language: Language, library: str, id_: str) -> dic
         with tools.runtime.view(library) as view:
             labels = [str(label) for label in view.labels()]
     try:
-        shown = {"picture": data_url(_opened(tools, entry))}
+        shown = {"picture": data_url(opened(tools.runtime, entry))}
     except (ImageError, OSError) as error:
         shown = {"none": said(language, "gone", reason=error)}
     return {
@@ -43,22 +43,21 @@ def detail(tools: ImageTools, language: Language, library: str, id_: str) -> dic
     }
 
 
-def data_url(jpeg: bytes) -> str:
-    """A JPEG inside an address."""
-    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}"
-
-
 def shown_name(label: str, path: str) -> str:
     """What a picture is called: its label, or its file's name without the suffix."""
     return label or Path(path).stem
 
 
-def _opened(tools: ImageTools, entry: Entry) -> bytes:
-    """The whole picture at most `_SIDE` wide and high; where it cannot be opened any more its thumbnail."""
+def opened(runtime: Runtime, entry: Entry) -> bytes:
+    """The whole picture at most `_SIDE` wide and high, as a JPEG; where it cannot be opened any more its thumbnail.
+
+    Raises:
+        ImageError, OSError: there is no thumbnail of it either.
+    """
     try:
-        return thumbnail(tools.runtime.open_query(entry, _SIDE // 2), _SIDE)
+        return thumbnail(runtime.open_query(entry, _SIDE // 2), _SIDE)
     except (NotFound, BadInput):
-        return tools.runtime.thumbnail(entry).read_bytes()
+        return runtime.thumbnail(entry).read_bytes()
 
 
 def _facts(tools: ImageTools, language: Language, entry: Entry) -> list[list[str]]:

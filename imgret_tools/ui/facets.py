@@ -6,6 +6,7 @@ from collections import Counter
 
 from imgret_tools.library.filters import equal, parse_where
 from imgret_tools.library.view import View
+from imgret_tools.records import Entry
 from imgret_tools.tools import ImageTools
 
 FACETS = ("label", "taken", "camera", "size", "in_folder")
@@ -32,12 +33,12 @@ def facets(tools: ImageTools, view: View) -> dict[str, list[tuple[str, str]]]:
     return found
 
 
-def to_try(view: View) -> tuple[list[str], list[str]]:
-    """What one may begin with: words, the commonest labels, and ids of pictures that are labelled otherwise where possible."""
+def to_try(view: View) -> tuple[list[str], list[Entry]]:
+    """What one may begin with: words, the commonest labels, and pictures that are labelled otherwise where possible."""
     labels = sorted(view.labels().items(), key=lambda one: (-one[1], one[0]))
     words = [label for label, _ in labels[:_TRIED_WORDS]]
     of_others = [view.matching(parse_where([equal("label", label)])) for label, _ in labels[_TRIED_WORDS:]]
     numbers = [int(one[0]) for one in of_others[:_TRIED_PICTURES] if len(one)] or view.sorted_by(
         "newest", (), k=_TRIED_PICTURES
     )
-    return words, view.ids(numbers)
+    return words, view.entries(numbers)

@@ -49,6 +49,11 @@ class Asked:
         """Whether there is something to search for."""
         return bool(self.text.strip() or self.image or self.also.strip())
 
+    @property
+    def comes_at_once(self) -> bool:
+        """Whether there is one page: a second one of another order than by likeness would begin that order anew."""
+        return self.searches and self.sort != "best"
+
     def link(self) -> dict[str, str | int | float]:
         """The query parameters that ask this again; what is as usual is left out."""
         return {field.name: value for field in fields(self) if (value := getattr(self, field.name)) != field.default}
@@ -70,8 +75,7 @@ class Asked:
 
     def page(self, offset: int) -> int:
         """How many pictures come at once, `offset` of them being there: 0 when there are enough."""
-        # Hits in another order than by likeness come at once: a second page would begin the order anew.
-        most = MAX_K if self.searches and self.sort != "best" else PAGE
+        most = MAX_K if self.comes_at_once else PAGE
         return max(0, min(self.k - offset, most) if self.k else most)
 
     @classmethod

@@ -1,7 +1,7 @@
 // What all of the page shares in the browser: the language, the address that holds the search, and what is kept in this browser
 // only (history, favourites, the tiles' size). Texts that come from outside are set as text, never as markup.
 window.imgret = (() => {
-  const PARAMETERS = ["library", "text", "not_text", "image", "measure", "space", "k", "where", "match", "also", "refine", "sort", "offset"];
+  const PARAMETERS = ["library", "text", "not_text", "image", "measure", "space", "k", "where", "match", "also", "refine", "sort"];
   const MOST = { history: 30, favourites: 200 };
   const one = (selector) => document.querySelector(selector);
 
@@ -15,7 +15,7 @@ window.imgret = (() => {
   const write = (name, entries) => { keep(name, entries.slice(0, MOST[name])); draw(); };
   const address = (parameters) => {
     const url = new URL(location.href);
-    for (const name of PARAMETERS) url.searchParams.delete(name);
+    for (const name of [...PARAMETERS, "offset"]) url.searchParams.delete(name); // older links have an offset
     for (const [name, value] of Object.entries(parameters || {})) url.searchParams.set(name, value);
     return url;
   };
@@ -89,7 +89,7 @@ window.imgret = (() => {
   }).observe(document, { childList: true, subtree: true });
 
   return {
-    address, kept, keep, draw, searched, favourite, choose,
+    PARAMETERS, address, kept, keep, draw, searched, favourite, choose,
     isFavourite: (library, id) => list("favourites").some(same(library, id)),
     clear: () => write("history", []),
     language: speak,

@@ -20,6 +20,8 @@ from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
 from imgret_tools.errors import BadInput, ImgretError
+from imgret_tools.schemas import PublishedTool
+from imgret_tools.tools import ImageTools
 from imgret_tools.ui.texts.table import Language, said
 
 Bound = list[tuple[Component, dict[str, str | Callable[[Language], object]]]]
@@ -93,21 +95,23 @@ def file_for(button: Component, name: str, content: bytes) -> str:
     return str(save_bytes_to_cache(content, name, button.GRADIO_CACHE))
 
 
-def endpoint(method: Callable[..., object], upload: Callable[[bytes], str]) -> Callable[..., str]:
-    """A tool's method as a function for `gr.api`: the same parameters, the record as JSON text.
+def endpoint(tools: ImageTools, tool: PublishedTool) -> Callable[..., str]:
+    """A published tool as a function for `gr.api`: the method's parameters, the record as JSON text.
 
     Text and not a dict, because Gradio's client takes every dict with a `path` for a file and tries to fetch it. What a
-    client sent by `handle_file` goes to `upload`, and on to the tool as the id that this answers.
+    client sent by `handle_file` becomes an upload, and goes on to the tool as its id. Gradio checks no types: the tool's
+    own model does, as it does for agents.
     """
+    method = getattr(tools, tool.name)
+    signature = inspect.signature(method)
 
     @functools.wraps(method)
     def call(*args: object, **named: object) -> str:
         with shown_errors():
-            received = {name: _received(value, upload) for name, value in named.items()}
-            record = method(*[_received(value, upload) for value in args], **received).to_dict()  # type: ignore[attr-defined]
-            return orjson.dumps(record, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+            given = signature.bind(*args, **named).arguments
+            fitting = tool.checked({name: _received(value, tools.upload) for name, value in given.items()})
+            return orjson.dumps(method(**fitting).to_dict(), option=orjson.OPT_SERIALIZE_NUMPY).decode()
 
-    signature = inspect.signature(method)
     hints = get_type_hints(method)
     parameters = [parameter.replace(annotation=hints[name]) for name, parameter in signature.parameters.items()]
     call.__signature__ = signature.replace(parameters=parameters, return_annotation=str)  # type: ignore[attr-defined]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 from html import escape
 
 from imgret_tools.engine.explain import GRID, Explanation, explain, overlays
 from imgret_tools.engine.query import Query
-from imgret_tools.pictures.thumbnails import thumbnail
+from imgret_tools.pictures.thumbnails import data_url, thumbnail
 from imgret_tools.records import Measure, Space
 from imgret_tools.tools import ImageTools
 from imgret_tools.ui.texts.table import Language, said
@@ -36,8 +35,7 @@ def why_match(
         return f"<div class='imgret-why'>{''.join(classes)}<p>{escape(said(language, 'why_coming'))}</p></div>"
     pictures = overlays(tools.runtime, query, found)
     figures = "".join(
-        f"<figure><img alt='{escape(caption)}' src='data:image/jpeg;base64,"
-        f"{base64.b64encode(thumbnail(pictures[side], 448)).decode('ascii')}'>"
+        f"<figure><img alt='{escape(caption)}' src='{data_url(thumbnail(pictures[side], 448))}'>"
         f"<figcaption>{escape(caption)}{_classes(found, side)}</figcaption></figure>"
         for side, caption in (("query", said(language, "why_query")), ("hit", said(language, "why_hit")))
         if side in pictures

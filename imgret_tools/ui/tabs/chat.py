@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,8 +18,9 @@ from imgret_tools.comparing.figure import png_of
 from imgret_tools.comparing.report import Comparison
 from imgret_tools.engine.runtime import Runtime
 from imgret_tools.errors import ImgretError
-from imgret_tools.pictures.thumbnails import thumbnail
+from imgret_tools.pictures.thumbnails import data_url
 from imgret_tools.records import SearchReport, Shown, quoted
+from imgret_tools.ui.detail import opened
 from imgret_tools.ui.patches import Bound
 from imgret_tools.ui.texts.table import said
 from imgret_tools.ui.uploads import showable
@@ -28,7 +28,6 @@ from imgret_tools.ui.uploads import showable
 STARTERS = ("chat_try_describe", "chat_try_newest", "chat_try_twice", "chat_try_help")
 """What one may begin with, each a text that the offline model answers."""
 _SCRIPT = Path(__file__).with_name("chat.js")
-_LARGE = 1280
 _PAUSE = 0.1
 """Seconds between two sights of an answer that is being written: each costs the page a drawing."""
 
@@ -63,10 +62,10 @@ def chat_tab(runtime: Runtime, start: Callable[[], Talk]) -> ChatTab:
         try:
             library, id_ = map(str, picture)
             entry = runtime.entry(id_, library)
-            data = thumbnail(runtime.open_query(entry, _LARGE // 2), _LARGE)
+            data = opened(runtime, entry)
         except (ImgretError, OSError, ValueError, TypeError):
             return None
-        return {"picture": _data_url(data), "label": entry.label or Path(entry.path).name}
+        return {"picture": data_url(data), "label": entry.label or Path(entry.path).name}
 
     conversation = gr.State(None)
     gr.HTML(elem_id="chat_large", js_on_load=_SCRIPT.read_text("utf-8"), server_functions=[look])
@@ -234,9 +233,5 @@ def _button(library: str, id_: str, caption: str, runtime: Runtime) -> str:
         return ""
     return (
         f"<button data-library='{escape(library)}' data-id='{escape(id_)}'>"
-        f"<img src='{_data_url(data)}' alt=''><span>{escape(caption)}</span></button>"
+        f"<img src='{data_url(data)}' alt=''><span>{escape(caption)}</span></button>"
     )
-
-
-def _data_url(jpeg: bytes) -> str:
-    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}"

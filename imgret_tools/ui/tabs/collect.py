@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from imgret_tools.collect.steps.split import split
 from imgret_tools.errors import BadInput, CollectError, ImageError, NotFound, ReadOnly
 from imgret_tools.library.library import folder_name
 from imgret_tools.pictures.find import content_hash, find_images
+from imgret_tools.pictures.thumbnails import data_url
 from imgret_tools.records import IndexReport, Progress
 from imgret_tools.tools import ImageTools
 from imgret_tools.ui.collect_report import Outcome, StepReport, plan, told
@@ -373,8 +373,7 @@ class CollectTab:
                 thumbnail = self._tools.runtime.thumbnails.get(content_hash(path), path, "")
             except (ImageError, OSError):
                 continue  # not cleaned yet, or gone this moment: there are others to show
-            data = base64.b64encode(thumbnail.read_bytes()).decode("ascii")
-            thumbnails.append((f"data:image/jpeg;base64,{data}", path.parent.name))
+            thumbnails.append((data_url(thumbnail.read_bytes()), path.parent.name))
             if len(thumbnails) == _SHOWN:
                 break
         return thumbnails

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections import Counter
 from collections.abc import Callable
 from html import escape
@@ -14,6 +13,7 @@ import numpy as np
 from imgret_tools.engine.projection import principal_plane
 from imgret_tools.errors import BadInput, ImgretError
 from imgret_tools.library.view import View
+from imgret_tools.pictures.thumbnails import data_url
 from imgret_tools.tools import ImageTools
 from imgret_tools.ui.patches import Bound, shown_errors
 from imgret_tools.ui.texts.table import Language, said
@@ -52,10 +52,10 @@ class MapTab:
             try:
                 library, id_ = map(str, dot)
                 entry = self._tools.runtime.entry(id_, library)
-                data = base64.b64encode(self._tools.runtime.thumbnail(entry).read_bytes()).decode("ascii")
+                picture = data_url(self._tools.runtime.thumbnail(entry).read_bytes())
             except (ImgretError, OSError, ValueError, TypeError):
                 return None
-            return {"picture": f"data:image/jpeg;base64,{data}", "label": entry.label or Path(entry.path).name}
+            return {"picture": picture, "label": entry.label or Path(entry.path).name}
 
         return look
 

@@ -1,9 +1,8 @@
 // The search page. One state, as the address holds it; chips, form, address and results are drawn from it and nothing else.
 // What comes from outside (names, labels, notices) is set as text, never as markup.
-const PARAMETERS = ["library", "text", "not_text", "image", "measure", "space", "k", "where", "match", "also", "refine", "sort"];
 const USUAL = { measure: "cosine", space: "embedding", sort: "best", k: "0", match: "weak", refine: "auto" };
 const ORDERS = [["best", "best_first"], ["newest", "newest_first"], ["oldest", "oldest_first"], ["name", "name_first"], ["largest", "largest_first"]];
-const keep = window.imgret, one = (selector) => element.querySelector(selector), all = (selector) => [...element.querySelectorAll(selector)];
+const keep = window.imgret, PARAMETERS = keep.PARAMETERS, one = (selector) => element.querySelector(selector), all = (selector) => [...element.querySelectorAll(selector)];
 const make = (name, properties, ...children) => {
   const made = Object.assign(document.createElement(name), properties);
   made.append(...children.filter((child) => child !== null && child !== undefined));
@@ -36,6 +35,7 @@ function go(change) {
   draw();
   return ask();
 }
+const searches = () => state.text || state.image || state.also;
 const conditions = () => (answer && answer.of === JSON.stringify(state.where || "") ? answer.where : split(state.where || ""));
 // Until the server has answered: as it parts filters where no value holds a comma before a field.
 const split = (line) => line.split(/,\s*(?=[a-z0-9_]+\s*(?:[!<>]?=|[<>~]))/i).map((part) => part.trim()).filter(Boolean);
@@ -110,9 +110,9 @@ function draw() {
   const box = one("#query_text input"), libraries = described?.libraries || [];
   if (document.activeElement !== box || sent) box.value = state.text || "";
   sent = false;
-  const searches = state.text || state.image || state.also; // without a search the newest come first: no second choice for that
-  one("#sort").replaceChildren(...ORDERS.filter(([value]) => searches || value !== "newest" || state.sort === "newest").map(([value, key]) =>
-    make("option", { value, textContent: say(value === "best" && !searches ? "newest_first" : key) })));
+  // Without a search the newest come first: no second choice for that.
+  one("#sort").replaceChildren(...ORDERS.filter(([value]) => searches() || value !== "newest" || state.sort === "newest").map(([value, key]) =>
+    make("option", { value, textContent: say(value === "best" && !searches() ? "newest_first" : key) })));
   for (const node of all("[data-state]")) {
     const value = node.matches("input, select, textarea") ? node : node.querySelector("input");
     if (document.activeElement !== value || value.tagName === "SELECT") value.value = state[node.dataset.state] ?? USUAL[node.dataset.state] ?? "";
@@ -132,7 +132,7 @@ function draw() {
   keep.draw();
 }
 function drawTries() {
-  const tries = described && (described.words.length || described.pictures.length) && !state.text && !state.image && !state.also;
+  const tries = described && (described.words.length || described.pictures.length) && !searches();
   one("#trying").replaceChildren(...(tries ? [
     make("span", { textContent: say("try") }),
     ...described.words.map((word) => make("button", { type: "button", textContent: word, onclick: () => go({ text: word }) })),
@@ -173,9 +173,9 @@ function shortened(name) {
 }
 function lay(from) {
   if (!from) grid.replaceChildren();
-  grid.append(...hits.slice(from).map(({ name, src, match, value, copies }, index) => {
+  grid.append(...hits.slice(from).map(({ name, src, match, value }, index) => {
     const caption = make("span", { className: "caption-label" }, make("bdi", { textContent: shortened(name) }));
-    const shown = match ? make("span", { className: `match ${match}`, textContent: say(match) + (copies ? " · " + say("copies", { count: copies }) : "") }) : null;
+    const shown = match ? make("span", { className: `match ${match}`, textContent: say(match) }) : null;
     const tile = make("button", { type: "button", title: match ? `${name} · ${value}` : name }, make("img", { src, alt: "", loading: from + index < 24 ? "eager" : "lazy", decoding: "async" }), caption, shown);
     tile.dataset.index = from + index;
     return tile;
@@ -203,8 +203,8 @@ async function open(index) {
   for (const name of ["facts", "suggested", "labelled", "why_explained"]) one(`#${name}`).replaceChildren();
   one("#labelling").hidden = !SETTINGS.writable;
   one("#give_label input").value = hit.label;
-  one("#not_like_this").hidden = !(state.text || state.image || state.also);
-  one("#why").hidden = !(state.text || state.image || state.also);
+  one("#not_like_this").hidden = !searches();
+  one("#why").hidden = !searches();
   one("#previous").disabled = !index;
   one("#next").disabled = !hits[index + 1] && !answer.more;
   pressOriginal(false);

@@ -17,13 +17,14 @@ import orjson
 from PIL import Image
 
 from imgret_tools.encoders.glossary.vietnamese import translate
+from imgret_tools.engine.query import Query
 from imgret_tools.errors import BadInput, ImageError, ImgretError
 from imgret_tools.export import to_csv, to_html
 from imgret_tools.library.filters import parse_where, split_where
-from imgret_tools.pictures.thumbnails import thumbnail
+from imgret_tools.pictures.thumbnails import data_url, thumbnail
 from imgret_tools.records import Entry, Hit, SearchReport
 from imgret_tools.tools import ImageTools, judged
-from imgret_tools.ui.detail import data_url, detail, shown_name
+from imgret_tools.ui.detail import detail, shown_name
 from imgret_tools.ui.facets import FACETS, facets, to_try
 from imgret_tools.ui.link import Asked
 from imgret_tools.ui.patches import address, received
@@ -35,7 +36,7 @@ _HERE = Path(__file__)
 _GONE = "data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 1 1'><path fill='grey' d='M0 0h1v1H0'/></svg>"
 _CHIP, _LARGEST = 128, 2048
 _WORDS = (
-    "all", "at_most", "best_first", "clear_history", "close", "also", "also_hint", "copies", "match", "match_hint", "refine", "refine_hint", "strong", "fair", "weak", "yes", "no", "compare_this",
+    "all", "at_most", "best_first", "clear_history", "close", "also", "also_hint", "match", "match_hint", "refine", "refine_hint", "strong", "fair", "weak", "yes", "no", "compare_this",
     "copied", "copied_upload", "copy_link", "drop_here", "export", "fact_match", "fact_score", "favourite",
     "favourite_not", "favourites", "filter_camera", "filter_folder", "filter_label", "filter_size", "filter_taken", "filters",
     "first_of_many", "give_label", "history", "image", "image_hint", "kept_here", "largest_first", "library",
@@ -97,8 +98,8 @@ class SearchTab:
         return served
 
     def find(self, language: Language, request: Request) -> Answer:
-        """The pictures that a state asks for, from `offset` on, and what to say of them."""
-        asked, offset = self._asked(request), _offset(request)
+        """The pictures that a state asks for, from `offset` on; with the first of them what to say of all."""
+        asked, offset = self._asked(request), _whole(request, "offset")
         if not asked.library:
             raise BadInput(said(language, "no_library"))
         if self._tools.runtime.is_arriving(asked.library) and not request.get("wait"):
@@ -109,31 +110,19 @@ class SearchTab:
             with self._tools.runtime.view(asked.library) as view:
                 there = view.count(parse_where(where)) - isinstance(query.image, Entry) - offset
             k = min(k, max(there, 1))
-        if asked.searches:
-            report = self._tools.search(
-                query,
-                k=max(k, 1),
-                measure=asked.measure,
-                space=asked.space,
-                library=asked.library,
-                where=where,
-                offset=offset,
-                sort=asked.sort,
-                refine=asked.refine,
-            )
-        else:
-            report = self._tools.browse(library=asked.library, where=where, sort=asked.sort, k=max(k, 1), offset=offset)
+        report = self._page(asked, query, k, offset)
         found = report.hits[:k]
         close = judged(replace(report, hits=found), asked.match).hits
-        more = len(close) == k and asked.page(offset + k) > 0 and offset + k < report.matching
-        if asked.searches and asked.sort != "best":
-            more = False
-        notes = self._notes(language, asked, report, found, close) if not offset else []
-        return {
+        there_are_more = len(close) == k and asked.page(offset + k) > 0 and offset + k < report.matching
+        answer = {
             "hits": self._drawn(language, report.library, close),
-            "more": more,
+            "more": there_are_more and not asked.comes_at_once,
+        }
+        if offset:
+            return answer
+        return answer | {
             "status": self._counted(language, asked, report),
-            "notes": notes,
+            "notes": self._notes(language, asked, report, found, close),
             "picture": self._chip(language, asked, query.image),
             "title": self._title(language, asked, query.image),
             "where": where,
@@ -147,8 +136,7 @@ class SearchTab:
         asked = self._asked(request)
         try:
             with self._tools.runtime.view(asked.library) as view:
-                words, ids = to_try(view)
-                pictures = [self._tools.entry(id_, asked.library) for id_ in ids]
+                words, pictures = to_try(view)
                 found = {name: [list(one) for one in choices] for name, choices in facets(self._tools, view).items()}
         except ImgretError:  # what `find` says of it is enough
             return {"libraries": libraries, "facets": {}, "words": [], "pictures": []}
@@ -196,8 +184,7 @@ class SearchTab:
     def write(self, language: Language, request: Request) -> Answer:
         """The results that the page shows, `count` of them, as a file."""
         asked, kind = self._asked(request), str(request.get("kind"))
-        count = max(1, _offset({"offset": request.get("count")}))
-        report = self._report(asked, count)
+        report = self._report(asked, max(1, _whole(request, "count")))
         contents = {
             "csv": lambda: to_csv(report),
             "json": lambda: orjson.dumps(report.to_dict(), option=orjson.OPT_INDENT_2).decode(),
@@ -227,24 +214,26 @@ class SearchTab:
     def _report(self, asked: Asked, count: int) -> SearchReport:
         """The first `count` results of a state as one report, read page by page."""
         hits: list[Hit] = []
+        query = asked.query(self._tools)
         while True:
             k = min(asked.page(len(hits)), count - len(hits))
-            options: dict[str, Any] = {
-                "library": asked.library,
-                "where": split_where(asked.where),
-                "sort": asked.sort,
-                "k": max(k, 1),
-                "offset": len(hits),
-            }
-            if asked.searches:
-                report = self._tools.search(
-                    asked.query(self._tools), measure=asked.measure, space=asked.space, refine=asked.refine, **options
-                )
-            else:
-                report = self._tools.browse(**options)
+            report = self._page(asked, query, k, len(hits))
             hits += [replace(hit, rank=len(hits) + number) for number, hit in enumerate(report.hits[:k], 1)]
-            if len(report.hits) < k or k < 1 or len(hits) >= count or (asked.searches and asked.sort != "best"):
+            if len(report.hits) < k or k < 1 or len(hits) >= count or asked.comes_at_once:
                 return replace(report, hits=hits)
+
+    def _page(self, asked: Asked, query: Query, k: int, offset: int) -> SearchReport:
+        """At least one of the results of a state, `k` of them if there are, from `offset` on."""
+        options: dict[str, Any] = {
+            "library": asked.library,
+            "where": split_where(asked.where),
+            "sort": asked.sort,
+            "k": max(k, 1),
+            "offset": offset,
+        }
+        if not asked.searches:
+            return self._tools.browse(**options)
+        return self._tools.search(query, measure=asked.measure, space=asked.space, refine=asked.refine, **options)
 
     def _drawn(self, language: Language, library: str, hits: list[Hit]) -> list[Answer]:
         with self._tools.runtime.view(library) as view:
@@ -262,7 +251,6 @@ class SearchTab:
                 one["match"] = hit.match
                 one["value"] = said(language, "value", value=hit.value)
                 one["closeness"] = f"{100 * (hit.closeness or 0):.0f}"
-                one["copies"] = hit.copies
             drawn.append(one)
         return drawn
 
@@ -277,10 +265,13 @@ class SearchTab:
         """The query's picture, small, and what it is called."""
         if image is None:
             return None
-        try:
-            src = data_url(thumbnail(self._tools.runtime.open_query(image, _CHIP), _CHIP))
-        except ImgretError:
-            src = self._thumbnail(asked.library, image) if isinstance(image, Entry) else _GONE
+        if isinstance(image, Entry):
+            src = self._thumbnail(asked.library, image)
+        else:
+            try:
+                src = data_url(thumbnail(self._tools.runtime.open_query(image, _CHIP), _CHIP))
+            except ImgretError:
+                src = _GONE
         return {"src": src, "name": self._called(language, asked, image)}
 
     @staticmethod
@@ -333,6 +324,6 @@ def _named(request: Request) -> tuple[str, str]:
     return str(request.get("library") or ""), str(request.get("id") or "")
 
 
-def _offset(request: Request) -> int:
-    offset = request.get("offset")
-    return min(max(offset, 0), 1_000_000) if isinstance(offset, int) else 0
+def _whole(request: Request, name: str) -> int:
+    number = request.get(name)
+    return min(max(number, 0), 1_000_000) if isinstance(number, int) else 0

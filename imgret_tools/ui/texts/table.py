@@ -115,7 +115,6 @@ TEXTS: dict[str, tuple[str, str]] = {
     "strong": ("strong", "khớp rõ"),
     "fair": ("fair", "khá khớp"),
     "weak": ("weak", "khớp yếu"),
-    "copies": ("+{count} identical", "+{count} ảnh y hệt"),
     "also": ("More parts, one a line", "Thêm thành phần, mỗi dòng một"),
     "also_hint": (
         "image=ID:0.5, text=red:2, not_image=ID, not_text=snow; the number is the weight",
