@@ -194,7 +194,9 @@ def _read(path: Path) -> dict[str, object]:
     except json.JSONDecodeError as error:
         raise BadInput(f"{path} is not JSON: {error}.") from error
     except ModuleNotFoundError as error:
-        raise BadInput(f"{path} is YAML, which needs PyYAML: pip install pyyaml, or write it as JSON.") from error
+        raise BadInput(
+            f"{path} is YAML, which needs PyYAML: pip install 'imgret-tools[collect]', or write it as JSON."
+        ) from error
     if not isinstance(data, dict):
         raise BadInput(f"{path} holds a {type(data).__name__}; expected a mapping of names to values.")
     return data
