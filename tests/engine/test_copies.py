@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import gradio as gr
 import numpy as np
 import pytest
 from conftest import copy_photos
@@ -18,6 +19,7 @@ from imgret_tools.engine import runtime as engine
 from imgret_tools.export import to_csv, to_html
 from imgret_tools.records import Hit
 from imgret_tools.schemas import essence
+from imgret_tools.ui.tabs.search import SearchTab
 
 
 @pytest.fixture(scope="module")
@@ -106,3 +108,17 @@ def test_a_library_of_one_content_has_one_hit(tmp_path: Path, monkeypatch: pytes
             twins, groups = view.twins
     assert [hit.copies for hit in report.hits] == [5]
     assert (len(twins), np.unique(groups).tolist()) == (5, [0])
+
+
+def test_the_page_tells_the_count_and_ends_where_the_contents_do(tools: ImageTools) -> None:
+    with gr.Blocks():
+        tab = SearchTab(tools, "default")
+    answer = tab.find("vi", {"state": {"library": "default", "text": "x"}})
+    assert sorted(hit["copies"] for hit in answer["hits"] if "copies" in hit) == [
+        "2 bản giống nhau",
+        "4 bản giống nhau",
+    ]
+    assert (len(answer["hits"]), answer["more"]) == (12, False)
+    assert not [note for note in answer["notes"] if "could be searched" in note]
+    assert answer["status"].startswith("16 ")
+    assert [hit for hit in tab.find("en", {"state": {"library": "default"}})["hits"] if "copies" in hit] == []
