@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from imgret_tools.errors import Message
+
 Measure = Literal["cosine", "l2", "l1", "pearson"]
 Space = Literal["embedding", "pixels"]
 SearchKind = Literal["auto", "exact", "hnsw"]
@@ -101,7 +103,7 @@ class Failure(Record):
     reason: str
 
     def __str__(self) -> str:
-        return f"{quoted(self.path, LONG_PATH)}: {self.reason}"
+        return Message("{path}: {reason}", path=quoted(self.path, LONG_PATH), reason=self.reason)
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,7 @@ from imgret_tools.errors import (
     ImgretError,
     IndexUnavailable,
     LibraryLocked,
+    Message,
     NotFound,
 )
 from imgret_tools.library import doctor
@@ -160,8 +161,12 @@ class Runtime:
             infos = self.libraries()
             if name == "default" and len(infos) == 1 and not infos[0].damaged:
                 return self.library(infos[0].name)
-            there = f"there are {', '.join(repr(info.name) for info in infos)}" if infos else "there is none yet"
-            raise NotFound(f"There is no library {name!r}; {there}. Index a folder to make one.")
+            there = (
+                Message("there are {names}", names=", ".join(repr(info.name) for info in infos))
+                if infos
+                else Message("there is none yet")
+            )
+            raise NotFound("There is no library {name!r}; {there}. Index a folder to make one.", name=name, there=there)
         return self._at(home)
 
     @contextmanager
@@ -241,7 +246,7 @@ class Runtime:
             cancelled: see `indexing.index_folder`.
         """
         if pixel_size is not None and not 8 <= pixel_size <= 1024:
-            raise BadInput(f"Pixel size {pixel_size} cannot be used; give 8 to 1024.")
+            raise BadInput("Pixel size {pixel_size} cannot be used; give 8 to 1024.", pixel_size=pixel_size)
         encoder = spec_of(encoder) if encoder else encoder
         home = self._homes / folder_name(library)
         with tempfile.TemporaryDirectory() as scratch:
@@ -268,7 +273,7 @@ class Runtime:
                     progress=progress,
                     cancelled=cancelled,
                 )
-                return replace(report, notice=" ".join(filter(None, (report.notice, self.offer(target.card)))))
+                return replace(report, notice=Message.joined((report.notice, self.offer(target.card))))
             except BaseException:
                 if new and not dry_run and not len(target):
                     with suppress(LibraryLocked):  # another process fills it now
@@ -307,7 +312,9 @@ class Runtime:
         home = self._homes / folder_name(library)
         new = not Library.exists(home)
         if new and not encoder:
-            raise BadInput(f"Library {library!r} is new: name the encoder that made the rows with --encoder.")
+            raise BadInput(
+                "Library {library!r} is new: name the encoder that made the rows with --encoder.", library=library
+            )
         target = self._create(home, library, spec_of(str(encoder)), None) if new else self._at(home)
         try:
             if not new and encoder not in (None, "", "auto"):
@@ -388,9 +395,11 @@ class Runtime:
         """That `reencode` would give a library better rows, as a sentence, or "" where it would not."""
         if not _outdated(card):
             return ""
-        return (
-            f"Its rows are of an older recipe of {card.encoder}: `imgret reencode --library {card.name}` makes better ones "
-            "and keeps ids and labels."
+        return Message(
+            "Its rows are of an older recipe of {encoder}: `imgret reencode --library {name}` makes better "
+            "ones and keeps ids and labels.",
+            encoder=card.encoder,
+            name=card.name,
         )
 
     def is_outdated(self, library: str = "default") -> bool:
@@ -401,7 +410,7 @@ class Runtime:
         """What a library is and holds, and whether encoding it anew is worth it."""
         target = self.library(library)
         info = target.info()
-        return replace(info, notice=" ".join(filter(None, (info.notice, self.offer(target.card)))))
+        return replace(info, notice=Message.joined((info.notice, self.offer(target.card))))
 
     def _begun_again(self, empty: Library, name: str, encoder: str, pixel_size: int | None) -> Library:
         """An empty library in place of one that was made for another encoder and never held a picture."""
@@ -438,7 +447,10 @@ class Runtime:
                 else:
                     known = ", ".join(writer.card.folders) or "none"
                     raise NotFound(
-                        f"{name!r} is neither an id of library {writer.card.name!r} nor a folder it knows; folders: {known}."
+                        "{name!r} is neither an id of library {library!r} nor a folder it knows; folders: {known}.",
+                        name=name,
+                        library=writer.card.name,
+                        known=known,
                     )
             shas = {entry.sha256 for entry in map(writer.entry, gone) if entry is not None}
             count = writer.remove(gone, forget_labels=True)
@@ -597,11 +609,15 @@ class Runtime:
             return image
         path = Path(image.path) if isinstance(image, Entry) else image
         if not path.is_file():
-            raise NotFound(f"There is no picture at {path}; give the path of an image file, or an id from a search.")
+            raise NotFound(
+                "There is no picture at {path}; give the path of an image file, or an id from a search.", path=path
+            )
         try:
             return open_picture(path, at_least=at_least, max_megapixels=self.settings.max_megapixels).image
         except ImageError as error:
-            raise BadInput(f"Query picture {path.name} cannot be used: {error}. Give another picture.") from error
+            raise BadInput(
+                "Query picture {name} cannot be used: {error}. Give another picture.", name=path.name, error=error
+            ) from error
 
     def thumbnail(self, entry: Entry) -> Path:
         """The cached thumbnail file of an indexed picture, made when it is missing.
@@ -619,7 +635,11 @@ class Runtime:
         """
         asked = [part for part in query.parts if part.weight]
         if len(asked) > MOST_PARTS:
-            raise BadInput(f"The query has {len(asked)} parts: expected at most {MOST_PARTS}; leave some out.")
+            raise BadInput(
+                "The query has {count} parts: expected at most {most_parts}; leave some out.",
+                count=len(asked),
+                most_parts=MOST_PARTS,
+            )
         factor = 1.0 if all(part.is_text for part in asked) else TEXT_WEIGHT
         found = []
         for part in asked:
@@ -732,7 +752,12 @@ class Runtime:
                 )
             there = numbers[view.pixel_places[numbers] >= 0]
             if missing := searched - len(there):
-                notices.append(f"{missing} images have no pixel rows yet; index their folders again to make them.")
+                notices.append(
+                    Message(
+                        "{missing} images have no pixel rows yet; index their folders again to make them.",
+                        missing=missing,
+                    )
+                )
             places = view.pixel_places[there]
             pixels = self.pixel_row(view, query.lone_image)
             values = metric.values(pixels, view.pixels, subset=places)
@@ -756,7 +781,10 @@ class Runtime:
             if quick is not None:
                 kind = "ivf"
                 notices.append(
-                    f"Candidates of an index, ranked exactly: it finds {100 * quick.recall:.1f} % of the ten best on a sample."
+                    Message(
+                        "Candidates of an index, ranked exactly: it finds {share:.1f} % of the ten best on a sample.",
+                        share=100 * quick.recall,
+                    )
                 )
             if kind == "hnsw":
                 near: HnswSpace = "l2" if measure == "l2" else "cosine"
@@ -765,7 +793,7 @@ class Runtime:
                     pool = np.array(sorted(number for number, _ in pairs if number != own), dtype=np.intp)
                 except IndexUnavailable as error:
                     kind = "exact"
-                    notices.append(f"Exact scan: {error}")
+                    notices.append(Message("Exact scan: {error}", error=error))
             if refine == "auto" and search == "auto" and kind == "exact" and is_refinable(query, measure):
                 refined = refined_order(view, row, numbers, wanted, own=own)
             if quick is not None:
@@ -782,7 +810,13 @@ class Runtime:
         if not searched and where:
             notices += self._nothing_matches(view, where)
         elif wanted > searched:
-            notices.append(f"{searched} images could be searched, fewer than the {wanted} asked for.")
+            notices.append(
+                Message(
+                    "{searched} images could be searched, fewer than the {wanted} asked for.",
+                    searched=searched,
+                    wanted=wanted,
+                )
+            )
         return SearchReport(
             library=view.card.name,
             encoder=view.card.encoder,
@@ -799,7 +833,7 @@ class Runtime:
             ],
             search=kind,
             total=len(view),
-            notice=" ".join(notices),
+            notice=Message.joined(notices),
             matching=searched,
             refined=refined is not None,
         )
@@ -837,7 +871,7 @@ class Runtime:
                 hits=[hit(entry, rank=offset + place + 1) for place, entry in enumerate(entries)],
                 total=len(view),
                 matching=matching,
-                notice="" if matching or not where else " ".join(self._nothing_matches(view, where)),
+                notice="" if matching or not where else Message.joined(self._nothing_matches(view, where)),
             )
 
     @staticmethod

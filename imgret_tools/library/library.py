@@ -25,7 +25,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from imgret_tools.errors import BadInput, ImgretError, LibraryLocked, LibraryMismatch, NotFound
+from imgret_tools.errors import BadInput, ImgretError, LibraryLocked, LibraryMismatch, Message, NotFound
 from imgret_tools.library import catalogue, format1
 from imgret_tools.library.catalogue import Card
 from imgret_tools.library.chroma import HNSW_SPACES, HnswSpace, VectorIndex
@@ -52,7 +52,7 @@ def folder_name(name: str) -> str:
     """
     name = unicodedata.normalize("NFC", name.strip())
     if not 0 < len(name) <= 80 or not name.isprintable():
-        raise BadInput(f"Library name {name[:80]!r} cannot be used; give 1 to 80 printable characters.")
+        raise BadInput("Library name {name!r} cannot be used; give 1 to 80 printable characters.", name=name[:80])
     plain = unicodedata.normalize("NFKD", name.replace("đ", "d").replace("Đ", "D")).encode("ascii", "ignore").decode()
     slug = re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")[:40]
     digest = hashlib.sha256(name.encode()).hexdigest()[:8]
@@ -240,10 +240,10 @@ class Library:
         """
         if not self._writing.acquire(timeout=WAIT):
             raise LibraryLocked(
-                f"Library {self.card.name!r} is being indexed already; wait until that is done or cancel it."
+                "Library {name!r} is being indexed already; wait until that is done or cancel it.", name=self.card.name
             )
         try:
-            self._lock.acquire(doing, wait=WAIT, subject=f"Library {self.home.name!r}")
+            self._lock.acquire(doing, wait=WAIT, subject=Message("Library {name!r}", name=self.home.name))
             try:
                 connection = catalogue.connect(self.home, write=True)
                 with said_plainly(self.home):
@@ -267,7 +267,7 @@ class Library:
             LibraryLocked: it is being written.
         """
         with said_plainly(self.home):
-            self._lock.acquire("deleting", wait=WAIT, subject=f"Library {self.home.name!r}")
+            self._lock.acquire("deleting", wait=WAIT, subject=Message("Library {name!r}", name=self.home.name))
             try:
                 if only_empty and len(self):
                     return
@@ -282,14 +282,14 @@ class Library:
     def _migrate(self) -> None:
         if not format1.exists(self.home):
             if not any(self.home.glob("rows-*.f32")):
-                raise NotFound(f"There is no library at {self.home}; `imgret index FOLDER` makes one.")
+                raise NotFound("There is no library at {home}; `imgret index FOLDER` makes one.", home=self.home)
             return  # damaged: said when it is read, mended by the doctor
         format1.read_card(self.home)
         # The older version's own lock too, so that none of its processes writes meanwhile.
         locks = [FolderLock(self.home, "owner"), self._lock]
         try:
             for lock in locks:
-                lock.acquire("migrating", wait=WAIT, subject=f"Library {self.home.name!r}")
+                lock.acquire("migrating", wait=WAIT, subject=Message("Library {name!r}", name=self.home.name))
             if not catalogue.exists(self.home):
                 with said_plainly(self.home):
                     format1.migrate(self.home, self.index)
@@ -309,11 +309,18 @@ def require(card: Card, *, encoder: str, fingerprint: str) -> None:
     """
     if encoder != card.encoder:
         raise LibraryMismatch(
-            f"Library {card.name!r} was made with encoder {card.encoder}, not {encoder}; leave the encoder out to use its own, "
-            f"index into a new library, or `imgret reencode --library {card.name} --encoder {encoder}`."
+            "Library {name!r} was made with encoder {encoder}, not {asked}; leave the encoder out to use its "
+            "own, index into a new library, or `imgret reencode --library {name} --encoder {asked}`.",
+            name=card.name,
+            encoder=card.encoder,
+            asked=encoder,
         )
     if fingerprint != card.fingerprint:
         raise LibraryMismatch(
-            f"Library {card.name!r} was made with {encoder} weights {card.fingerprint}, the ones here are {fingerprint}; "
-            f"bring back the first weights, or `imgret reencode --library {card.name}` to use these."
+            "Library {name!r} was made with {encoder} weights {fingerprint}, the ones here are {here}; bring "
+            "back the first weights, or `imgret reencode --library {name}` to use these.",
+            name=card.name,
+            encoder=encoder,
+            fingerprint=card.fingerprint,
+            here=fingerprint,
         )

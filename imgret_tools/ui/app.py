@@ -92,7 +92,7 @@ def build_app(
             libraries = [compare.library, around.library]
             if start_talk is not None:
                 with gr.Tab(elem_id="chat_tab") as tab:
-                    chat = chat_tab(tools.runtime, start_talk)
+                    chat = chat_tab(tools.runtime, start_talk, language)
                     bound += [(tab, {"label": "chat_tab"}), *chat.bound]
             if not tools.runtime.settings.read_only:
                 with gr.Tab(elem_id="index_tab") as tab:
@@ -340,7 +340,9 @@ def serve(
             )
         except SystemExit as error:
             raise BadInput(
-                f"Port {port} on {host} cannot be listened on; is another app there? Give another --port."
+                "Port {port} on {host} cannot be listened on; is another app there? Give another --port.",
+                port=port,
+                host=host,
             ) from error
 
 

@@ -12,6 +12,7 @@ import gradio as gr
 
 from imgret_tools.errors import ImgretError
 from imgret_tools.records import Progress
+from imgret_tools.ui.texts.messages import translated
 from imgret_tools.ui.texts.table import Language, said
 
 _Report = TypeVar("_Report")
@@ -48,7 +49,7 @@ class Runs:
                 report = work(states.put, stop.is_set)
                 states.put(lambda: told(report))
             except ImgretError as error:
-                message = f"<p role='alert'>{escape(str(error))}</p>"
+                message = f"<p role='alert'>{escape(translated(language, error))}</p>"
                 states.put(lambda: message)
             except BaseException as error:
                 states.put(_raiser(error))
@@ -77,6 +78,6 @@ def _bar(language: Language, state: Progress) -> str:
     text = said(language, "progress", done=state.done, total=state.total, rate=state.rate, left=left)
     return (
         f"<div class='imgret-bar' role='progressbar' aria-label='{escape(text)}' aria-valuenow='{share:.0f}'>"
-        f"<i style='width:{share:.1f}%'></i></div><p>{escape(state.stage)}: {escape(text)}</p>"
+        f"<i style='width:{share:.1f}%'></i></div><p>{escape(translated(language, state.stage))}: {escape(text)}</p>"
         f"<small>{escape(state.current)}</small>"
     )

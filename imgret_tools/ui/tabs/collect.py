@@ -187,7 +187,7 @@ class CollectTab:
             lambda chosen: gr.update(visible=chosen == "json"), mode, fields, api_visibility="private", queue=False
         )
         from_form.click(self._as_text, [language, *self._form.values()], self.spec, api_visibility="private")
-        from_file.upload(self._opened, from_file, self.spec, api_visibility="private")
+        from_file.upload(self._opened, [language, from_file], self.spec, api_visibility="private")
         self.start.click(
             self._run,
             [language, self.step, self.name, self.folder, self.spec, *self._form.values()],
@@ -209,15 +209,17 @@ class CollectTab:
     # The form and the text
 
     def _as_text(self, language: Language, *values: object) -> str:
-        with shown_errors():
+        with shown_errors(language):
             return written(spec_of(language, dict(zip(self._form, values, strict=True))))
 
-    def _opened(self, file: str) -> str:
-        with shown_errors():
+    def _opened(self, language: Language, file: str) -> str:
+        with shown_errors(language):
             try:
                 return Path(file).read_text(encoding="utf-8-sig")
             except (OSError, UnicodeDecodeError) as error:
-                raise BadInput(f"{Path(file).name} cannot be read as UTF-8 text ({error}).") from error
+                raise BadInput(
+                    "{name} cannot be read as UTF-8 text ({error}).", name=Path(file).name, error=error
+                ) from error
 
     # The run
 
@@ -286,7 +288,9 @@ class CollectTab:
             try:
                 out.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise CollectError(f"{out} cannot be made ({error}); choose another folder.") from error
+                raise CollectError(
+                    "{out} cannot be made ({error}); choose another folder.", out=out, error=error
+                ) from error
             reports = self._reports(step, spec, out, progress, cancelled)
         return Outcome(out, reports, self._thumbnails(out))
 
@@ -397,7 +401,7 @@ def _step(name: str) -> Step:
     for step in _STEPS:
         if step == name:
             return step
-    raise BadInput(f"Step is {name!r}; one of {', '.join(_STEPS)} expected.")
+    raise BadInput("Step is {name!r}; one of {steps} expected.", name=name, steps=", ".join(_STEPS))
 
 
 def _foreign(images: Path) -> bool:

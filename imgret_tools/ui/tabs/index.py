@@ -16,6 +16,7 @@ from imgret_tools.tools import ImageTools
 from imgret_tools.ui.jobs import Runs
 from imgret_tools.ui.patches import Bound
 from imgret_tools.ui.texts.encoders import VIETNAMESE
+from imgret_tools.ui.texts.messages import translated
 from imgret_tools.ui.texts.table import Language, said
 from imgret_tools.ui.uploads import TAKEN, unpack
 
@@ -180,14 +181,17 @@ def encoded(language: Language, report: ReencodeReport) -> str:
         failed=len(report.failed),
         seconds=report.seconds,
     )
-    notice = f"<p>{escape(report.notice)}</p>" if report.notice else ""
+    notice = f"<p>{escape(translated(language, report.notice))}</p>" if report.notice else ""
     return f"<p><strong>{escape(done)}</strong></p>{notice}{_failures(language, report.failed)}"
 
 
 def _failures(language: Language, failed: list[Failure]) -> str:
     if not failed:
         return ""
-    lines = "".join(f"<li>{escape(failure.path)}: {escape(failure.reason)}</li>" for failure in failed[:_SHOWN])
+    lines = "".join(
+        f"<li>{escape(failure.path)}: {escape(translated(language, failure.reason))}</li>"
+        for failure in failed[:_SHOWN]
+    )
     return f"<p>{escape(said(language, 'failed_files'))}</p><ul class='imgret-failed'>{lines}</ul>"
 
 
@@ -200,7 +204,7 @@ def indexed(language: Language, report: IndexReport) -> str:
     if report.cancelled:
         parts.append(f"<p>{escape(said(language, 'cancelled'))}</p>")
     if report.notice:
-        parts.append(f"<p>{escape(report.notice)}</p>")
+        parts.append(f"<p>{escape(translated(language, report.notice))}</p>")
     parts.append(_failures(language, report.failed))
     if report.total:
         link = f"?library={quote(report.library, safe='')}&lang={language}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 Language = Literal["en", "vi"]
@@ -404,8 +405,12 @@ def said(language: Language, key: str, **values: object) -> str:
     """The text `key` in `language`, with `values` filled in; Vietnamese has decimal commas."""
     if language == "en":
         return TEXTS[key][0].format(**values)
-    commas = {name: _WithComma(value) if isinstance(value, float) else value for name, value in values.items()}
-    return TEXTS[key][1].format(**commas)
+    return TEXTS[key][1].format(**with_commas(values))
+
+
+def with_commas(values: Mapping[str, object]) -> dict[str, object]:
+    """`values` to be filled into a Vietnamese text."""
+    return {name: _WithComma(value) if isinstance(value, float) else value for name, value in values.items()}
 
 
 class _WithComma(float):
