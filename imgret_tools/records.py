@@ -405,7 +405,10 @@ ORDERS: dict[Sort, str] = {
 
 @dataclass(frozen=True, slots=True)
 class LibraryInfo(Record):
-    """What a library is and holds; of one that cannot be opened, `damaged` says why and the rest is empty."""
+    """What a library is and holds; of one that cannot be opened, `damaged` says why and the rest is empty.
+
+    `place` is its folder, `changed` when its files were last written: local time, ISO 8601.
+    """
 
     name: str
     encoder: str
@@ -420,6 +423,8 @@ class LibraryInfo(Record):
     notice: str = ""
     away: int = 0
     damaged: str = ""
+    place: str = ""
+    changed: str = ""
 
     def __str__(self) -> str:
         if self.damaged:

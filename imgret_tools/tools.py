@@ -197,6 +197,44 @@ class ImageTools:
                 library or "default", encoder=self._encoder(encoder), progress=progress, cancelled=cancelled
             )
 
+    def rename_library(self, library: str, name: str) -> str:
+        """Give a library another name, and tell the one that it has now; nothing else of it changes."""
+        self._require_writable("renamed")
+        with self._discreet():
+            return self.runtime.rename(library, name)
+
+    def delete_library(self, library: str) -> int:
+        """Delete what a library knows, never a picture, and tell how many pictures it held."""
+        self._require_writable("deleted")
+        with self._discreet():
+            return self.runtime.delete(library)
+
+    def make_default(self, library: str) -> None:
+        """Let `default` name a library, and the app open with it from its next start on."""
+        self._require_writable("changed")
+        with self._discreet():
+            self.runtime.make_default(library)
+
+    def index_again(
+        self,
+        library: str,
+        *,
+        progress: Callable[[Progress], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> list[IndexReport]:
+        """Bring a library up to date with all the folders that it was indexed from, one after the other."""
+        self._require_writable("indexed")
+        with self._discreet():
+            reports: list[IndexReport] = []
+            for folder in self.runtime.info(library).folders:
+                if not (cancelled and cancelled()):
+                    reports.append(
+                        self.runtime.index(
+                            self.allowed(folder), library=library, progress=progress, cancelled=cancelled
+                        )
+                    )
+            return reports
+
     def search_similar_image(
         self,
         image: str | None = None,

@@ -94,7 +94,7 @@ def reencode(
                 )
         except _Cancelled:
             return replace(report, cancelled=True)
-        behind = _feed(writer)
+        behind = feed(writer)
         with library.view() as view:
             keep_up(view, stop=cancelled or (lambda: False))
     seconds = time.perf_counter() - started
@@ -109,7 +109,7 @@ def reencode(
     )
 
 
-def _feed(writer: Writer) -> str:
+def feed(writer: Writer) -> str:
     """Let Chroma take the new rows; returns "", or why they wait."""
     try:
         reason = writer.open_index("encoding anew")

@@ -32,7 +32,7 @@ from imgret_tools.engine.indexing import index_folder
 from imgret_tools.engine.match import Matcher, Part, match_of
 from imgret_tools.engine.neighbourhood import is_refinable, refined_order
 from imgret_tools.engine.query import Query
-from imgret_tools.engine.reencoding import reencode
+from imgret_tools.engine.reencoding import feed, reencode
 from imgret_tools.engine.search import nearest_rows, ranked
 from imgret_tools.engine.tables import Tables
 from imgret_tools.engine.turns import one_at_a_time
@@ -47,9 +47,11 @@ from imgret_tools.errors import (
     Message,
     NotFound,
 )
+from imgret_tools.files import atomic_write
 from imgret_tools.library import doctor
 from imgret_tools.library.catalogue import Card
 from imgret_tools.library.chroma import HnswSpace
+from imgret_tools.library.faults import said_plainly
 from imgret_tools.library.filters import FIELDS, Condition, nothing_holds
 from imgret_tools.library.library import Library, folder_name, require
 from imgret_tools.library.view import View
@@ -145,17 +147,17 @@ class Runtime:
             return self._at(home).info()
         except ImgretError as error:
             _log.warning("library %s cannot be opened", home, exc_info=True)
-            return LibraryInfo(home.name, "", "", 0, 0, {}, [], 0, 0, 0, damaged=str(error))
+            return LibraryInfo(home.name, "", "", 0, 0, {}, [], 0, 0, 0, damaged=str(error), place=str(home))
 
     def library(self, name: str = "default") -> Library:
-        """The library of that name; `default` is `Settings.library`, or the only one, while there is no library called so.
+        """The library of that name; `default` is the property's, or the only one, while there is no library called so.
 
         Raises:
             NotFound: there is none; the message names those there are.
         """
         home = self._homes / folder_name(name)
         if name == "default" and not self._there(home):
-            home = self._homes / folder_name(self.settings.library)
+            home = self._homes / folder_name(self.default)
         self.await_arrivals(home.name)
         if not self._there(home):
             infos = self.libraries()
@@ -463,6 +465,57 @@ class Runtime:
             with target.view() as view:
                 keep_up(view)
         return count
+
+    def rename(self, library: str, name: str) -> str:
+        """Give a library another name; ids, labels and rows stay. Returns the name that it has now.
+
+        Raises:
+            NotFound: no such library.
+            BadInput: the name cannot be used, or another library has it.
+            LibraryLocked: the library is being written.
+        """
+        target = self.library(library)
+        old, home = target.card.name, self._homes / folder_name(name)
+        if home == target.home:
+            return old
+        if Library.exists(home):
+            raise BadInput("There is a library {name!r} already; choose another name.", name=name.strip())
+        target.rename(name, home)
+        with self._lock:
+            self._libraries.pop(target.home.name, None)
+        if folder_name(self.default) == target.home.name:
+            self.make_default(name)
+        with self._at(home).writing("renaming") as writer:
+            feed(writer)
+        return self._at(home).card.name
+
+    @property
+    def default(self) -> str:
+        """The library that `default` names while none is called so: the settings', else the one that was made it."""
+        if self.settings.library != "default":
+            return self.settings.library
+        try:
+            return self._chosen.read_text("utf-8").strip() or "default"
+        except OSError:
+            return "default"
+
+    def make_default(self, library: str) -> None:
+        """Let `default` name a library, now and for the processes of this data folder to come.
+
+        Raises:
+            NotFound: no such library.
+            BadInput: a library is called `default` itself.
+        """
+        name = self.library(library).card.name
+        if name != "default" and self._there(self._homes / "default"):
+            raise BadInput("There is a library 'default', and it is the default one; rename it first.")
+        with said_plainly(self._chosen), atomic_write(self._chosen) as file:
+            file.write(name.encode())
+        self.settings = replace(self.settings, library=name)
+
+    @property
+    def _chosen(self) -> Path:
+        return self._homes / ".default"
 
     def delete(self, library: str) -> int:
         """Delete a library's index, damaged or not; no picture file is touched. Returns how many pictures it held."""

@@ -305,6 +305,11 @@ class Writer:
             self._connection.executemany("INSERT INTO folders VALUES (?)", [(folder,) for folder in folders])
             self._commit_card()
 
+    def set_name(self, name: str) -> None:
+        """Record what the library is called."""
+        with self._commit():
+            self._commit_card(name=name)
+
     def set_pixel_size(self, size: int) -> None:
         """Take up a pixel size: at another one than before all pixel rows are to be made anew, else those that are lost."""
         if size == self.card.pixel_size:

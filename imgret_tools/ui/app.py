@@ -310,7 +310,7 @@ def serve(
     with Runtime.open(settings) as runtime:
         if folder is not None:
             _say(str(runtime.index(folder, library=library, encoder=encoder, progress=_told(f"{folder}"))))
-        opened = library if folder or _there(runtime, library) else DEMO
+        opened = next((name for name in (library, runtime.default) if folder or _there(runtime, name)), DEMO)
         shown = None if writable else (opened, *also)
         runtime.settings = replace(settings, read_only=not writable, library=opened, only=shown)
         _prepare(runtime, demo, opened)
