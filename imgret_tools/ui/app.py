@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import gradio as gr
@@ -97,19 +98,30 @@ def build_app(
             if not tools.runtime.settings.read_only:
                 with gr.Tab(elem_id="index_tab") as tab:
                     index = IndexTab(tools, language, names, library or "")
-                    libraries.append(index.anew)
+                    libraries += [index.anew, index.shelf.chosen]
                     bound += [(tab, {"label": "index_tab"}), *index.bound]
                 with gr.Tab(elem_id="collect_tab") as tab:
                     collect = CollectTab(tools, language)
                     bound += [(tab, {"label": "collect_tab"}), *collect.bound]
 
-                def refresh() -> list[object]:
+                def refresh(spoken: Language) -> list[object]:
                     found = [info.name for info in tools.runtime.libraries()]
-                    return [gr.update(choices=found) for _ in libraries]
+                    return [*(gr.update(choices=found) for _ in libraries), index.shelf.drawn(spoken)]
 
                 talked = [chat.finished] if start_talk is not None else []
-                for event in (index.finished, collect.finished, *talked):
-                    event.then(refresh, None, libraries, api_visibility="private").then(None, None, None, js=_REFRESH)
+                changes = [
+                    index.finished,
+                    index.updated,
+                    index.encoded,
+                    *index.shelf.changed,
+                    collect.finished,
+                    *talked,
+                ]
+                afters: list[Callable[..., Any]] = [*(event.then for event in changes), index.ended.change]
+                for after in afters:
+                    after(refresh, language, [*libraries, index.shelf.listed], api_visibility="private").then(
+                        None, None, None, js=_REFRESH
+                    )
 
         def follow(event: gr.EventData) -> list[object]:
             """The other tabs with the library that the search is in."""
@@ -147,6 +159,10 @@ def build_app(
         said_to = [language, title, *(component for component, _ in bound)]
         begun = page.load(begin, None, [*said_to, spoken_in, *libraries], api_visibility="private")
         begun.then(None, spoken_in, None, js=_SET_LANGUAGE)
+        if not tools.runtime.settings.read_only:  # a run goes on while its page is loaded again
+            follow_run: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+            begun.then(index.followed, language, [index.report, index.ended], **follow_run)
+            begun.then(collect.followed, language, collect.shown, **follow_run)
         spoken_in.input(speak, spoken_in, said_to, api_visibility="private").then(
             None, spoken_in, None, js=_CHOOSE_LANGUAGE
         )
