@@ -100,6 +100,8 @@ def build_app(
                     index = IndexTab(tools, language, names, library or "")
                     libraries += [index.anew, index.shelf.chosen]
                     bound += [(tab, {"label": "index_tab"}), *index.bound]
+                    for looked in (tab.select, language.change):  # and not while the first page is waited for
+                        looked(index.shelf.drawn, language, index.shelf.listed, api_visibility="private")
                 with gr.Tab(elem_id="collect_tab") as tab:
                     collect = CollectTab(tools, language)
                     bound += [(tab, {"label": "collect_tab"}), *collect.bound]

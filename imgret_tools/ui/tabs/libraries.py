@@ -47,7 +47,6 @@ class Libraries:
                     no = gr.Button(elem_id="delete_no", min_width=140)
         self.bound: Bound = [
             (fold, {"label": "libraries"}),
-            (self.listed, {"value": self.drawn}),
             (self.chosen, {"label": "library"}),
             (self.again, {"value": "index_again"}),
             (default, {"value": "make_default"}),
