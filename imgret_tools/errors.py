@@ -13,6 +13,7 @@ ImgretError
 │   ├── StorageError      its disk is full, read-only or failing
 │   └── IndexUnavailable  Chroma cannot be asked now; an exact scan can
 │       └── IndexBroken   its files are damaged or of another library: they have to be made anew
+├── MissingExtra         a face whose packages are not installed; an ImportError, too
 ├── ReadOnly              a write asked of a shared, read-only app
 └── CollectError          a crawl, download, clean or split that cannot go on
 
@@ -125,6 +126,10 @@ class NotFound(BadInput):
 
 class PathRefused(BadInput):
     """A path or URL outside what this process may read."""
+
+
+class MissingExtra(ImgretError, ModuleNotFoundError):
+    """A face of the product whose packages are not installed."""
 
 
 class ImageError(ImgretError):

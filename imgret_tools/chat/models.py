@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 
-from langchain_core.language_models import BaseChatModel
-
 from imgret_tools.errors import ImgretError
+from imgret_tools.extras import needs
+
+with needs("langchain"):
+    from langchain_core.language_models import BaseChatModel
 
 OFFLINE = "offline"
 

@@ -231,7 +231,7 @@ def _read(path: Path) -> dict[str, object]:
         raise BadInput("{path} is not JSON: {error}.", path=path, error=error) from error
     except ModuleNotFoundError as error:
         raise BadInput(
-            "{path} is YAML, which needs PyYAML: pip install pyyaml, or write it as JSON.", path=path
+            "{path} is YAML, which needs PyYAML: pip install 'imgret-tools[collect]', or write it as JSON.", path=path
         ) from error
     if not isinstance(data, dict):
         raise BadInput(

@@ -13,13 +13,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import gradio as gr
-from anyio import to_thread
-from fastapi import FastAPI
-from gradio.routes import App
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Mount, Route
+from imgret_tools.extras import needs
+
+with needs("app"):
+    import gradio as gr
+    from anyio import to_thread
+    from fastapi import FastAPI
+    from gradio.routes import App
+    from starlette.requests import Request
+    from starlette.responses import JSONResponse, Response
+    from starlette.routing import Mount, Route
 
 from imgret_tools.chat.events import Talk
 from imgret_tools.chat.models import make_model

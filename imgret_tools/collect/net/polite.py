@@ -16,11 +16,14 @@ from importlib.metadata import PackageNotFoundError, version
 from urllib.parse import quote, urljoin, urlsplit
 
 import httpx
-from protego import Protego
 
 from imgret_tools.collect.net.guard import REDIRECTS, USER_AGENT, FetchError, host_of
 from imgret_tools.collect.net.transport import make_client, opened, read_body
 from imgret_tools.errors import BadInput, Message, PathRefused
+from imgret_tools.extras import needs
+
+with needs("collect"):
+    from protego import Protego
 
 _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 _ROBOTS_BYTES = 512_000

@@ -97,7 +97,7 @@ async def _crawl(
         from playwright.async_api import Error, async_playwright
     except ModuleNotFoundError as error:
         raise CollectError(
-            "Crawling with a browser needs playwright: pip install playwright, or use the mode html or json."
+            "Crawling with a browser needs playwright: pip install 'imgret-tools[collect]', or use the mode html or json."
         ) from error
     places = asyncio.Semaphore(spec.parallel)
     with GuardProxy(allow_private=web.manners.allow_private) as proxy:

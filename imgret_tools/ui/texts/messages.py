@@ -207,6 +207,10 @@ VIETNAMESE: dict[str, str] = {
     "Filter {written}: {text} is no number; write 1000 or 48.8583.": "Bộ lọc {written}: {text} không phải số; hãy viết 1000 hoặc 48.8583.",
     "Filter {written}: {text} is no date that can be; write 2024, 2024-06, 2024-06-15, 2024-06-15 23:59 or 2024-06-15 23:59:59.": "Bộ lọc {written}: {text} không phải ngày hợp lệ; hãy viết 2024, 2024-06, 2024-06-15, 2024-06-15 23:59 hoặc 2024-06-15 23:59:59.",
     'Filter value {line} begins with a quote that does not close at its end; write "..." around a whole value, with \\" for a quote in it, or begin with \\".': 'Giá trị lọc {line} mở ngoặc kép mà không đóng ở cuối; hãy đặt "..." quanh cả giá trị, viết \\" cho dấu ngoặc kép bên trong, hoặc bắt đầu bằng \\".',
+    "{face} needs {package}, which is not installed: pip install 'imgret-tools[{extra}]'": "{face} cần {package}, chưa được cài: pip install 'imgret-tools[{extra}]'",
+    "The page": "Trang web",
+    "Collecting pictures": "Việc thu thập ảnh",
+    "LangChain and the chat": "LangChain và phần trò chuyện",
     # What this app does not do
     "This app is shared read-only and reads no paths: give the id of a picture from a result, or send a picture (an upload or a data:image/...;base64 URL).": "Ứng dụng này chia sẻ ở chế độ chỉ đọc và không đọc đường dẫn: hãy cho id của ảnh trong kết quả, hoặc gửi một ảnh (tải lên, hoặc URL data:image/...;base64).",
     "This app is shared read-only and tells no folders, also not by filters; filter by label, size or date.": "Ứng dụng này chia sẻ ở chế độ chỉ đọc và không cho biết thư mục, kể cả qua bộ lọc; hãy lọc theo nhãn, kích thước hoặc ngày.",
@@ -311,7 +315,7 @@ VIETNAMESE: dict[str, str] = {
     "{name} is {value}; it must be at least {least}.": "{name} là {value}; phải ít nhất là {least}.",
     # The browser and the spec of a collection
     "No Chromium or Chrome was found. Install one (`playwright install chromium`, or your system's package chromium), or use the mode html or json, which need no browser.": "Không tìm thấy Chromium hay Chrome. Hãy cài một trình duyệt (`playwright install chromium`, hoặc gói chromium của hệ thống), hoặc dùng chế độ html hay json, không cần trình duyệt.",
-    "Crawling with a browser needs playwright: pip install playwright, or use the mode html or json.": "Thu thập bằng trình duyệt cần playwright: pip install playwright, hoặc dùng chế độ html hay json.",
+    "Crawling with a browser needs playwright: pip install 'imgret-tools[collect]', or use the mode html or json.": "Thu thập bằng trình duyệt cần playwright: pip install 'imgret-tools[collect]', hoặc dùng chế độ html hay json.",
     "Chromium does not start: {reason}. Check that it runs on its own.": "Chromium không khởi động: {reason}. Hãy kiểm tra xem nó có tự chạy được không.",
     "json.items {items!r} leads to {kind}; expected a list.": "json.items {items!r} dẫn tới {kind}; cần một danh sách.",
     "the answer is not JSON ({error}); is mode json right?": "câu trả lời không phải JSON ({error}); chế độ json có đúng không?",
@@ -337,7 +341,7 @@ VIETNAMESE: dict[str, str] = {
     "{path} cannot be read as UTF-8 text ({error}).": "Không đọc được {path} như văn bản UTF-8 ({error}).",
     "{name} cannot be read as UTF-8 text ({error}).": "Không đọc được {name} như văn bản UTF-8 ({error}).",
     "{path} is not JSON: {error}.": "{path} không phải JSON: {error}.",
-    "{path} is YAML, which needs PyYAML: pip install pyyaml, or write it as JSON.": "{path} là YAML, cần PyYAML: pip install pyyaml, hoặc viết dưới dạng JSON.",
+    "{path} is YAML, which needs PyYAML: pip install 'imgret-tools[collect]', or write it as JSON.": "{path} là YAML, cần PyYAML: pip install 'imgret-tools[collect]', hoặc viết dưới dạng JSON.",
     "{path} is not YAML: {reason}": "{path} không phải YAML: {reason}",
     "The spec has {count} characters; at most {most} are read. Run it in parts.": "Thiết lập có {count} ký tự; chỉ đọc nhiều nhất {most}. Hãy chạy từng phần.",
     "The spec is a {kind}; expected lines like url: ... and categories: ...": "Thiết lập là {kind}; cần các dòng như url: ... và categories: ...",
