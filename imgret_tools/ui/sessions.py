@@ -2,7 +2,7 @@
 
 Those settings serve deep links alone, which this app does not have. Without them a session costs some 20 kB and no time worth
 naming; with them 0.3 MB and 50 ms of the event loop, and every call of the API by its name is a session of its own. It also
-keeps a component of its own for every update, and a visit updates a hundred labels: 0.3 MB more, for nobody.
+keeps a component of its own for every update, and a visit updates a hundred labels; without those a visit costs half of what it did.
 """
 
 from __future__ import annotations
