@@ -1,7 +1,7 @@
 // What all of the page shares in the browser: the language, the address that holds the search, and what is kept in this browser
 // only (history, favourites, the tiles' size). Texts that come from outside are set as text, never as markup.
 window.imgret = (() => {
-  const PARAMETERS = ["library", "text", "not_text", "image", "measure", "space", "k", "where", "match", "also", "refine", "sort"];
+  const PARAMETERS = ["library", "text", "not_text", "image", "measure", "space", "k", "where", "match", "also", "refine", "sort", "group"];
   const MOST = { history: 30, favourites: 200 };
   const one = (selector) => document.querySelector(selector);
 

@@ -14,7 +14,7 @@ from imgret_tools import ImageTools, Runtime, Settings
 from imgret_tools.engine.labels import suggest_labels
 from imgret_tools.engine.projection import principal_plane
 from imgret_tools.errors import BadInput, NotFound, ReadOnly
-from imgret_tools.library.filters import split_where
+from imgret_tools.library.filters import parse_where, split_where
 
 
 def test_the_plane_is_the_one_scikit_learn_finds() -> None:
@@ -33,6 +33,21 @@ def test_a_plane_of_too_few_or_equal_rows_is_a_point() -> None:
         assert places.shape == (len(rows), 2)
         assert not places.any()
         assert shares == (0.0, 0.0)
+
+
+def test_a_look_through_a_library_keeps_groups_together(indexed: ImageTools) -> None:
+    found = indexed.browse(group="label", sort="largest", k=12)
+    labels = [hit.label for hit in found.hits]
+    assert labels == sorted(labels)
+    assert indexed.browse(group="label", sort="largest", k=4, offset=5).hits == found.hits[5:9]
+    areas = [hit.metadata["width"] * hit.metadata["height"] for hit in found.hits if hit.label == "cheetah"]  # type: ignore[operator]
+    assert areas == sorted(areas, reverse=True)
+    with indexed.runtime.view() as view:
+        assert view.groups("label", parse_where(["label=cheetah|lion"])) == {"cheetah": 3, "lion": 1}
+        assert view.groups("month", ()).keys() >= {""}
+        assert sum(view.groups("month", ()).values()) == 12
+    with pytest.raises(BadInput, match="month"):
+        indexed.browse(group="camera")  # type: ignore[arg-type]
 
 
 def test_a_label_by_hand_is_found_kept_and_taken_back(tmp_path: Path) -> None:
@@ -55,9 +70,19 @@ def test_a_label_by_hand_is_found_kept_and_taken_back(tmp_path: Path) -> None:
             tools.label("0123456789ab", "x")
         with pytest.raises(BadInput, match="80 printable"):
             tools.label(hit.id, "x\ny")
+        two = [hit.id, tools.search_similar_image(text="a lion", k=1).hits[0].id]
+        with pytest.raises(NotFound, match="0123456789ab"):
+            tools.label_all([*two, "0123456789ab"], "both")
+        assert "both" not in labels_of(runtime), "all are labelled or none"
+        tools.label_all(two, "both")
+        assert labels_of(runtime)["both"] == 2
+        assert [entry.label for entry in tools.label_all(two, "")] == ["coffee", "lion"]
+        assert [path.name for path in tools.originals(two)] == ["coffee.png", "lion.jpg"]
         runtime.settings = replace(runtime.settings, read_only=True)
         with pytest.raises(ReadOnly):
             tools.label(hit.id, "x")
+        with pytest.raises(ReadOnly):
+            tools.originals([hit.id])
     with Runtime.open(Settings(data_dir=tmp_path / "data", encoder="mini", roots=(tmp_path,))) as again:
         assert "coffee" in labels_of(again)
 
