@@ -180,7 +180,7 @@ def test_a_phone_has_results_in_sight_and_targets_for_fingers(browser: Browser, 
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert page.evaluate("document.querySelector('#hits img').getBoundingClientRect().bottom < innerHeight")
     small = page.evaluate(
-        """[...document.querySelectorAll('#ask button, #ask select, #query_image, #chips button, #narrow .fold > button, #bar button')]
+        """[...document.querySelectorAll('#ask button, #ask select, #query_image, #chips button, #narrow .fold > button, #bar button, #bar select')]
         .filter((one) => one.offsetParent && one.getBoundingClientRect().height < 44).map((one) => one.id || one.textContent)"""
     )
     assert small == []

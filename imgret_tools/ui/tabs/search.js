@@ -429,7 +429,8 @@ one("#clear_history").addEventListener("click", () => keep.clear());
 one("#copy_link").addEventListener("click", async ({ target }) => {
   try { await navigator.clipboard.writeText(location.href); } catch { prompt(say("copy_link"), location.href); }
   target.textContent = say((state.image || "").startsWith("upload-") ? "copied_upload" : "copied");
-  setTimeout(() => (target.textContent = say("copy_link")), 6000);
+  target.classList.add("copied");
+  setTimeout(() => { target.textContent = say("copy_link"); target.classList.remove("copied"); }, 6000);
 });
 for (const button of all("[data-kind]")) button.addEventListener("click", async () => {
   const found = await call("write", { state, kind: button.dataset.kind, count: hits.length });
