@@ -11,8 +11,9 @@ from conftest import copy_photos, entries_of, labels_of
 from sklearn.decomposition import PCA
 
 from imgret_tools import ImageTools, Runtime, Settings
+from imgret_tools.engine import projection
 from imgret_tools.engine.labels import suggest_labels
-from imgret_tools.engine.projection import principal_plane
+from imgret_tools.engine.projection import neighbour_map, neighbours_kept, principal_plane
 from imgret_tools.errors import BadInput, NotFound, ReadOnly
 from imgret_tools.library.filters import parse_where, split_where
 
@@ -48,6 +49,32 @@ def test_a_look_through_a_library_keeps_groups_together(indexed: ImageTools) -> 
         assert sum(view.groups("month", ()).values()) == 12
     with pytest.raises(BadInput, match="month"):
         indexed.browse(group="camera")  # type: ignore[arg-type]
+
+
+def test_the_map_keeps_far_more_neighbours_than_the_plane(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(0)
+    rows = np.repeat(random.normal(size=(40, 64)), 12, axis=0) + 0.3 * random.normal(size=(480, 64))
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    places = neighbour_map(rows)
+    assert places is not None
+    np.testing.assert_array_equal(places, neighbour_map(rows))  # the same on every call
+    mapped, plane = neighbours_kept(rows, places), neighbours_kept(rows, principal_plane(rows)[0])
+    assert mapped > plane + 0.3
+    assert neighbours_kept(rows, rows[:, :]) == 1.0
+    monkeypatch.setattr(projection, "_LANDMARKS", 240)
+    fewer = neighbour_map(rows)
+    assert fewer is not None
+    assert np.isfinite(fewer).all()
+    group = np.repeat(np.arange(40), 12)  # also rows that are no landmarks lie in their own group
+    far = ((fewer[:, None] - fewer[None]) ** 2).sum(axis=2)
+    np.fill_diagonal(far, np.inf)
+    assert (group[far.argmin(axis=1)] == group).mean() > 0.95
+
+
+def test_too_few_or_equal_rows_have_no_map() -> None:
+    for rows in (np.ones((0, 4), np.float32), np.eye(7, dtype=np.float32), np.ones((30, 4), np.float32)):
+        assert neighbour_map(rows) is None
+    assert neighbours_kept(np.ones((1, 4), np.float32), np.zeros((1, 2), np.float32)) == 1.0
 
 
 def test_a_label_by_hand_is_found_kept_and_taken_back(tmp_path: Path) -> None:
