@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -16,10 +17,12 @@ from conftest import CONVERTED, ROOT, photo
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+pytestmark = pytest.mark.slow
 
-def closure(package: str) -> set[str]:
-    """The packages that `pip install PACKAGE` brings, without it."""
-    there, todo = {(package, "")}, [(package, "")]
+
+def closure(package: str, extra: str = "") -> set[str]:
+    """The packages that `pip install PACKAGE[EXTRA]` brings, without it."""
+    there, todo = {(package, extra)}, [(package, extra)]
     while todo:
         name, extra = todo.pop()
         try:
@@ -55,6 +58,18 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
             if not (site / top).exists():
                 (site / top).symlink_to(metadata.distribution(name).locate_file(top))
     return folder / "venv" / "bin"
+
+
+def test_the_hashes_are_of_the_tested_versions_and_of_all_that_the_app_brings() -> None:
+    tested = dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
+    lines = (ROOT / "hashes.txt").read_text()
+    hashed = dict(re.findall(r"^([\w.-]+)==([^ ]+)[^\\]*\\\n +--hash=sha256:[0-9a-f]{64}", lines, re.MULTILINE))
+    assert len(hashed) == len(re.findall(r"^[\w.-]+==", lines, re.MULTILINE))
+    assert closure("imgret-tools", "all") - {"imgret-tools"} <= {str(canonicalize_name(name)) for name in hashed}
+    pins = {str(canonicalize_name(name)): version for name, version in tested.items()}
+    assert {
+        name: version for name, version in hashed.items() if pins.get(str(canonicalize_name(name)), version) != version
+    } == {}
 
 
 def ran(bare: Path, *command: str, fails: bool = False) -> str:

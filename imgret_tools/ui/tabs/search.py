@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,11 @@ from gradio.utils import get_upload_folder
 from PIL import Image
 
 from imgret_tools.encoders.glossary.vietnamese import translate
+from imgret_tools.engine.copies import distinct
 from imgret_tools.engine.query import Query
 from imgret_tools.errors import BadInput, ImageError, ImgretError
 from imgret_tools.export import to_csv, to_html, write_zip
-from imgret_tools.library.filters import parse_where, split_where
+from imgret_tools.library.filters import Condition, parse_where, split_where
 from imgret_tools.pictures.thumbnails import data_url, thumbnail
 from imgret_tools.records import Entry, Hit, SearchReport
 from imgret_tools.tools import MAX_K, ImageTools, judged
@@ -114,13 +115,12 @@ class SearchTab:
         query = asked.query(self._tools)
         k, where = asked.page(offset), split_where(asked.where)
         if not asked.k:  # a page is no wish for so many pictures: where there are fewer, all are asked for
-            with self._tools.runtime.view(asked.library) as view:
-                there = view.count(parse_where(where)) - isinstance(query.image, Entry) - offset
+            there = self._findable(asked, query, parse_where(where)) - offset
             k = min(k, max(there, 1))
         report = self._page(asked, query, k, offset)
         found = report.hits[:k]
         close = judged(replace(report, hits=found), asked.match).hits
-        there_are_more = len(close) == k and asked.page(offset + k) > 0 and offset + k < report.matching
+        there_are_more = len(close) == k and asked.page(offset + k) > 0 and offset + k < report.searched
         answer = {
             "hits": self._drawn(language, asked, report.library, close),
             "more": there_are_more and not asked.comes_at_once,
@@ -261,6 +261,16 @@ class SearchTab:
             first.setdefault(_group(asked, hit), hit.rank)
         return replace(found, hits=sorted(found.hits, key=lambda hit: first[_group(asked, hit)]))
 
+    def _findable(self, asked: Asked, query: Query, where: Sequence[Condition]) -> int:
+        """How many hits there can be: a search shows each content once, a look through the library every file."""
+        with self._tools.runtime.view(asked.library) as view:
+            if not asked.searches:
+                return view.count(where)
+            numbers = view.matching(where)
+            if isinstance(query.image, Entry):
+                numbers = numbers[numbers != view.find(query.image.id)]
+            return len(distinct(view, numbers).numbers)
+
     def _groups(self, asked: Asked, where: list[str], hits: list[Hit]) -> dict[str, int]:
         """How many pictures each group has that the results stand under: of all that a look finds, of the hits of a search."""
         if asked.group == "none":
@@ -287,6 +297,8 @@ class SearchTab:
                 one["match"] = hit.match
                 one["value"] = said(language, "value", value=hit.value)
                 one["closeness"] = f"{100 * (hit.closeness or 0):.0f}"
+            if hit.copies > 1:
+                one["copies"] = said(language, "copies", count=hit.copies)
             drawn.append(one)
         return drawn
 
