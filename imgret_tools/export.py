@@ -1,10 +1,13 @@
-"""Search results as files: CSV for spreadsheets, one self-contained HTML page for mail and archives."""
+"""Search results as files: CSV for spreadsheets, one self-contained HTML page for mail and archives, a zip of pictures."""
 
 from __future__ import annotations
 
 import csv
 import io
 import re
+import zipfile
+from collections import Counter
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
@@ -83,6 +86,25 @@ def to_html(report: SearchReport, runtime: Runtime) -> str:
         facts=escape(visible(f"{facts}. {report.verdict}" if report.verdict else facts)),
         hits="".join(_item(hit, report.library, runtime) for hit in report.hits),
     )
+
+
+def write_zip(files: Sequence[Path], target: Path) -> int:
+    """A zip of these files at `target`, each under its own name, "a (2).jpg" where that is taken; returns how many.
+
+    Files that are gone are passed over. Pictures are stored, not packed: they are as small as they get.
+    """
+    taken: Counter[str] = Counter()
+    with zipfile.ZipFile(target, "w", strict_timestamps=False) as packed:
+        for file in files:
+            if not file.is_file():
+                continue
+            name = file.name
+            while taken[name.casefold()]:
+                taken[file.name.casefold()] += 1
+                name = f"{file.stem} ({taken[file.name.casefold()]}){file.suffix}"
+            packed.write(file, name)
+            taken[name.casefold()] += 1
+        return len(packed.namelist())
 
 
 def _item(hit: Hit, library: str, runtime: Runtime) -> str:

@@ -21,6 +21,7 @@ SearchKind = Literal["auto", "exact", "hnsw"]
 Refine = Literal["auto", "off"]
 Order = Literal["newest", "oldest", "name", "largest"]
 Sort = Literal["best", "newest", "oldest", "name", "largest"]
+Group = Literal["none", "label", "month"]
 Match = Literal["strong", "fair", "weak"]
 Scalar = str | int | float | bool | None
 

@@ -37,6 +37,7 @@ from imgret_tools.pictures.thumbnails import thumbnail
 from imgret_tools.records import (
     DuplicateReport,
     Entry,
+    Group,
     Hit,
     IndexReport,
     LibraryDescription,
@@ -371,6 +372,7 @@ class ImageTools:
         library: str = "default",
         where: Sequence[str] | str | None = None,
         sort: Sort = "best",
+        group: Group = "none",
         k: int = 5,
         offset: int = 0,
     ) -> SearchReport:
@@ -384,6 +386,7 @@ class ImageTools:
                 library=self.named(library),
                 where=conditions,
                 sort=one_of("sort", sort, get_args(Sort)),
+                group=one_of("group", group, get_args(Group)),
                 k=k,
                 offset=offset,
             )
@@ -507,11 +510,20 @@ class ImageTools:
 
     def label(self, id_: str, label: str, *, library: str = "default") -> Entry:
         """Label an indexed picture by hand; an empty label goes back to its folder's name."""
+        return self.label_all([id_], label, library=library)[0]
+
+    def label_all(self, ids: Sequence[str], label: str, *, library: str = "default") -> list[Entry]:
+        """Label several indexed pictures by hand, all or none; an empty label goes back to each folder's name."""
         self._require_writable("labelled")
         label = unicodedata.normalize("NFC", label.strip())
         if len(label) > 80 or not label.isprintable():
             raise BadInput("Label {label!r} cannot be used; give at most 80 printable characters.", label=label[:80])
-        return give_label(self.runtime, id_, label, library=library)
+        return give_label(self.runtime, ids, label, library=library)
+
+    def originals(self, ids: Sequence[str], library: str = "default") -> list[Path]:
+        """The files of indexed pictures, as they lie on this machine; a shared app gives them to nobody."""
+        self._require_writable("copied")
+        return [self.allowed(self.entry(id_, library).path) for id_ in ids]
 
     def jpeg(self, shown: Shown) -> bytes:
         """The picture of a `show_image` as a JPEG of at most `shown.side` px, without its metadata."""

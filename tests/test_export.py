@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+import zipfile
+from pathlib import Path
 
 import pytest
 
-from imgret_tools.export import BYTE_ORDER_MARK, COLUMNS, to_csv, to_html
+from imgret_tools.export import BYTE_ORDER_MARK, COLUMNS, to_csv, to_html, write_zip
 from imgret_tools.records import Failure, Hit, SearchReport, quoted, visible
 from imgret_tools.tools import ImageTools
 
@@ -86,3 +88,14 @@ def test_two_files_of_one_name_and_a_long_name_are_told_apart() -> None:
     names = ("A/1.jpg", "B/1.jpg", f"{'n' * 200}a.jpg", f"{'n' * 200}b.jpg")
     lines = str(report(*names, label="")).splitlines()[1:]
     assert lines == [f'{n}. {n - 1:012x} "/photos/{name}"' for n, name in enumerate(names, 1)]
+
+
+def test_a_zip_holds_each_file_as_it_is_under_a_name_of_its_own(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("a/x.jpg", "b/x.jpg", "c/X.jpg", "d/x (2).jpg", "gone.jpg")]
+    for file in files[:4]:
+        file.parent.mkdir()
+        file.write_text(str(file))
+    assert write_zip(files, tmp_path / "all.zip") == 4
+    with zipfile.ZipFile(tmp_path / "all.zip") as packed:
+        assert packed.namelist() == ["x.jpg", "x (2).jpg", "X (3).jpg", "x (2) (2).jpg"]
+        assert [packed.read(name).decode() for name in packed.namelist()] == [str(file) for file in files[:4]]

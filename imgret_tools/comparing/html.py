@@ -1,4 +1,4 @@
-"""A comparison as HTML: the grid of hits, quality with intervals, agreement, and what it shows.
+"""A comparison as HTML: the grid of hits, what it shows in a sentence each, and folded the tables of quality and agreement.
 
 Everything that comes from files (names, labels, ids) is escaped; nothing is loaded from elsewhere and no script runs.
 Colours never speak alone: right and wrong have signs too, bars and heat map have their numbers as text.
@@ -84,6 +84,8 @@ _STYLE = """
 .imgret-cmp .bar b{top:calc(50% - 1px);bottom:auto;height:2px;background:#d95f02}
 .imgret-cmp .heat td{min-width:2.6em;text-align:center;border:1px solid #8884}
 .imgret-cmp h3{margin:1em 0 .2em;font-size:1.1em}
+.imgret-cmp details{margin:.5em 0}
+.imgret-cmp summary{cursor:pointer;font-weight:600;padding:10px 0}
 """
 
 
@@ -104,19 +106,19 @@ def fragment(
     """
     facts = {"library": comparison.library, "images": comparison.images, "encoder": comparison.encoder}
     parts = [f"<p>{escape(words['library'].format(size=comparison.pixel_size, **facts))}</p>"]
+    shown_one = comparison if isinstance(comparison, Comparison) else comparison.example
+    if shown_one is not None:
+        parts.append(_grid(shown_one, pictures, words, words["hits" if shown_one is comparison else "example"]))
     notes = [*comparison.findings, *comparison.by_construction, *comparison.notes]
     said = "".join(f"<li>{escape(sentence(one))}</li>" for one in notes)
     parts.append(f"<h3>{escape(words['shows'])}</h3><ul>{said}</ul>")
     if isinstance(comparison, Comparison):
-        parts += [_grid(comparison, pictures, words), _quality_of_one(comparison, words)]
+        parts += [_quality_of_one(comparison, words), _agreement(comparison.agreement, words)]
     else:
         parts.append(_quality_of_set(comparison, words))
-        if comparison.example is not None:
-            parts += [f"<h3>{escape(words['example'])}</h3>", _grid(comparison.example, pictures, words)]
-    if isinstance(comparison, QuerySetComparison) and comparison.weak is not None:
-        parts.append(_weak(comparison, comparison.weak, pictures, words))
-    parts.append(_agreement(comparison.agreement, words))
-    if isinstance(comparison, QuerySetComparison):
+        if comparison.weak is not None:
+            parts.append(_weak(comparison, comparison.weak, pictures, words))
+        parts.append(_agreement(comparison.agreement, words))
         parts.append(_classes(comparison, words))
     meant = "".join(
         f"<dt>{escape(name)}</dt><dd>{escape(words.get(f'define_{name}', text))}</dd>"
@@ -147,12 +149,15 @@ def page(
     )
 
 
-def _grid(comparison: Comparison, pictures: Pictures, words: Mapping[str, str]) -> str:
+def _folded(summary: str, content: str) -> str:
+    return f"<details><summary>{escape(summary)}</summary>{content}</details>"
+
+
+def _grid(comparison: Comparison, pictures: Pictures, words: Mapping[str, str], heading: str) -> str:
     """The course's figure: the query at the left, a row a way to search, hits with their values."""
     rows = telling(comparison.rows)
-    name = str(comparison.query.get("image") or "")
-    query = _picture(pictures.get("", ""), f"{words['query']}: {name}")
     label = escape(comparison.label or words["no_label"])
+    query = _picture(pictures.get("", ""), f"{words['query']}: {comparison.label or words['no_label']}")
     columns = min(comparison.k, MOST_HITS)
     head = f"<th scope='col'>{escape(words['query'])}</th><th scope='col'>{escape(words['way'])}</th>"
     head += "".join(f"<th scope='col'>{rank}</th>" for rank in range(1, columns + 1))
@@ -167,7 +172,7 @@ def _grid(comparison: Comparison, pictures: Pictures, words: Mapping[str, str]) 
         body.append(f"<tr>{first}<th scope='row' class='way'>{way}</th>{cells}</tr>")
     hidden = f"<p>{escape(words['same_hits'])}</p>" if len(rows) < len(comparison.rows) else ""
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
-    return f"<h3>{escape(words['hits'])}</h3><div class='scroll'>{table}</div>{hidden}"
+    return f"<h3>{escape(heading)}</h3><div class='scroll'>{table}</div>{hidden}"
 
 
 def _hit(comparison: Comparison, row: ComparisonRow, hit: Hit, pictures: Pictures, words: Mapping[str, str]) -> str:
@@ -178,7 +183,7 @@ def _hit(comparison: Comparison, row: ComparisonRow, hit: Hit, pictures: Picture
     if row.distance:
         raw = f"{hit.metadata['chroma_distance']:.4g}"
         value += f"</small><small>{escape(words['chroma'].format(name=row.distance, value=raw))}"
-    alt = f"{hit.rank}: {label}, {words[kind]}, {hit.id}"
+    alt = f"{hit.rank}: {label}, {words[kind]}"
     picture = _picture(pictures.get(hit.id, ""), alt)
     text = f"<small>{sign}{escape(label)}</small><small>{value}</small>"
     return f"<td class='hit {kind}'><div>{picture}</div>{text}</td>"
@@ -214,7 +219,7 @@ def _quality_of_one(comparison: Comparison, words: Mapping[str, str]) -> str:
         f"{_bar(row.average_precision_at_k)}<td>{shown(row.recall_at_k)}</td><td>{row.seconds * 1e3:.2f}</td>"
         for row in comparison.rows
     ]
-    return f"<h3>{escape(words['quality'])}</h3>{_table(heads, body)}"
+    return _folded(words["quality"], _table(heads, body))
 
 
 def _quality_of_set(comparison: QuerySetComparison, words: Mapping[str, str]) -> str:
@@ -235,15 +240,16 @@ def _quality_of_set(comparison: QuerySetComparison, words: Mapping[str, str]) ->
     if comparison.failed:
         names = "".join(f"<li>{escape(str(failure))}</li>" for failure in comparison.failed)
         failed = f"<details><summary>{escape(words['failed'])}</summary><ul>{names}</ul></details>"
-    return f"<h3>{escape(words['quality'])}</h3><p>{escape(hint)}</p>{_table(heads, body)}{failed}"
+    return f"<p>{escape(hint)}</p>" + _folded(words["quality"], _table(heads, body)) + failed
 
 
 def _agreement(agreement: Agreement, words: Mapping[str, str]) -> str:
     overlap = words["overlap"].format(k=agreement.k)
     biased = words["rbo"].format(depth=agreement.depth)
-    return (
-        f"<h3>{escape(words['agreement'])}</h3><p>{escape(overlap)}</p>{_heat(agreement.rows, agreement.overlap_at_k)}"
-        f"<details><summary>{escape(biased)}</summary>{_heat(agreement.rows, agreement.rank_biased_overlap)}</details>"
+    return _folded(
+        words["agreement"],
+        f"<p>{escape(overlap)}</p>{_heat(agreement.rows, agreement.overlap_at_k)}"
+        f"<p>{escape(biased)}</p>{_heat(agreement.rows, agreement.rank_biased_overlap)}",
     )
 
 

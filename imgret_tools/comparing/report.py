@@ -45,7 +45,7 @@ NOTES: dict[str, str] = {
     "was given.",
     "label_absent": "Quality is unknown: the library holds no image labelled {label}.",
     "only_itself": "Quality is unknown: the query is the only image labelled {label} in the library.",
-    "left_out": "The query itself is in the library ({ids}) and was left out of its own hits.",
+    "left_out": "The query itself is in the library and was left out of its own hits.",
     "nothing_left": "The library holds no other image than the query: there is nothing to rank.",
     "fewer_than_k": "{images} images can be ranked, fewer than k = {k}: P@{k} is at most {ceiling}.",
     "few_relevant": "{relevant} images have the query's label, fewer than k = {k}: P@{k} is at most {ceiling}.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,25 +26,27 @@ class Suggestion(Record):
     source: str
 
 
-def give_label(runtime: Runtime, id_: str, label: str, *, library: str = "default") -> Entry:
-    """Label an indexed picture by hand; indexing again keeps the label. An empty one goes back to the folder's name.
+def give_label(runtime: Runtime, ids: Sequence[str], label: str, *, library: str = "default") -> list[Entry]:
+    """Label indexed pictures by hand; indexing again keeps the label. An empty one goes back to each folder's name.
 
     Raises:
-        NotFound: no such library or picture.
+        NotFound: no such library or picture; then none is labelled.
         LibraryLocked: the library is being indexed.
     """
-    target = runtime.library(library)
-    with target.writing("labelling") as writer:
-        entry = writer.entry(id_)
-        if entry is None:
-            raise NotFound(
-                "Library {name!r} has no image {id!r}; ids come from search results.", name=writer.card.name, id=id_
-            )
-        of_folder = label_of(Path(entry.path), entry.folder)
-        changed = replace(entry, label=label or of_folder, label_by_user=bool(label))
-        if changed != entry:
-            writer.describe([changed])
-    return changed
+    labelled = []
+    with runtime.library(library).writing("labelling") as writer:
+        before = [(id_, writer.entry(id_)) for id_ in ids]
+        for id_, entry in before:
+            if entry is None:
+                raise NotFound(
+                    "Library {name!r} has no image {id!r}; ids come from search results.", name=writer.card.name, id=id_
+                )
+            of_folder = label_of(Path(entry.path), entry.folder)
+            labelled.append(replace(entry, label=label or of_folder, label_by_user=bool(label)))
+        changed = [entry for entry, (_, old) in zip(labelled, before, strict=True) if entry != old]
+        if changed:
+            writer.describe(changed)
+    return labelled
 
 
 def suggest_labels(runtime: Runtime, id_: str, *, library: str = "default", top: int = 4) -> list[Suggestion]:

@@ -10,6 +10,7 @@ from imgret_tools.engine.runtime import Runtime
 from imgret_tools.library.filters import Condition, parse_where
 from imgret_tools.records import (
     Entry,
+    Group,
     LibraryDescription,
     LibraryList,
     Order,
@@ -77,9 +78,9 @@ def counts(runtime: Runtime, library: str, field: str) -> dict[str, int]:
 
 
 def browse(
-    runtime: Runtime, *, library: str, where: Sequence[Condition], sort: Sort, k: int, offset: int
+    runtime: Runtime, *, library: str, where: Sequence[Condition], sort: Sort, group: Group, k: int, offset: int
 ) -> SearchReport:
-    """The pictures that satisfy `where`, in the order of `sort`, without a query; `best` is the newest first."""
+    """The pictures that satisfy `where`, by `group` in the order of `sort`, without a query; `best` is the newest first."""
     order: Order = "newest" if sort == "best" else sort
-    report = runtime.browse(library=library, where=where, sort=order, k=k, offset=offset)
+    report = runtime.browse(library=library, where=where, sort=order, group=group, k=k, offset=offset)
     return replace(report, sort=sort)

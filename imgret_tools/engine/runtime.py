@@ -64,6 +64,7 @@ from imgret_tools.pictures.thumbnails import ThumbnailCache
 from imgret_tools.records import (
     Entry,
     ExportReport,
+    Group,
     Hit,
     ImportReport,
     IndexReport,
@@ -907,6 +908,7 @@ class Runtime:
         library: str = "default",
         where: Sequence[Condition] = (),
         sort: Order = "newest",
+        group: Group = "none",
         k: int = 5,
         offset: int = 0,
     ) -> SearchReport:
@@ -916,13 +918,14 @@ class Runtime:
             library: where.
             where: conditions the hits must satisfy.
             sort: newest and oldest go by the date taken, pictures without one last.
+            group: what stands together, each group in that order; pictures of none last.
             k: how many hits.
             offset: how many to pass over (paging).
         """
         started = time.perf_counter()
         with self.view(library) as view:
             matching = view.count(where)
-            entries = view.entries(view.sorted_by(sort, where, k=k, offset=offset))
+            entries = view.entries(view.sorted_by(sort, where, group=group, k=k, offset=offset))
             return SearchReport(
                 library=view.card.name,
                 encoder=view.card.encoder,

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Literal, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ from imgret_tools.library.faults import said_plainly
 from imgret_tools.library.feeding import feed_waiting
 from imgret_tools.library.filters import Condition, where_sql
 from imgret_tools.library.rows import pixel_file, row_file
-from imgret_tools.records import Entry, Scalar
+from imgret_tools.records import Entry, Group, Scalar
 
 _T = TypeVar("_T")
 _READER_WAIT = IDLE + 0.5
@@ -214,12 +214,17 @@ class View:
 
         return self.memo("in order of ids", sort)
 
-    def sorted_by(self, order: str, where: Sequence[Condition], *, k: int, offset: int = 0) -> list[int]:
-        """Row numbers of at most `k` pictures that satisfy `where`, in an order of `ORDERS`, after passing over `offset`."""
+    def sorted_by(
+        self, order: str, where: Sequence[Condition], *, group: Group = "none", k: int, offset: int = 0
+    ) -> list[int]:
+        """Row numbers of at most `k` pictures that satisfy `where`, in an order of `ORDERS`, after passing over `offset`.
+
+        Those of one `group` stand together, those of none last.
+        """
         clause, parameters = where_sql(where)
         with said_plainly(self.home):
             found = self._connection.execute(
-                f"SELECT row FROM entries WHERE {clause} ORDER BY {ORDERS[order]}, id LIMIT ? OFFSET ?",
+                f"SELECT row FROM entries WHERE {clause} ORDER BY {_together(group, order)}{ORDERS[order]}, id LIMIT ? OFFSET ?",
                 [*parameters, k, offset],
             )
             return [row for (row,) in found]
@@ -234,6 +239,13 @@ class View:
                 f"SELECT {field}, count(*) FROM entries WHERE {field} NOT IN ('', 0) GROUP BY {field} ORDER BY {field}"
             )
             return {str(value): count for value, count in found}
+
+    def groups(self, group: Literal["label", "month"], where: Sequence[Condition]) -> dict[str, int]:
+        """How many of the pictures that satisfy `where` each group has: by label, or by month as `2024-06`; '' is none."""
+        clause, parameters = where_sql(where)
+        with said_plainly(self.home):
+            found = f"SELECT {_GROUPS[group]}, count(*) FROM entries WHERE {clause} GROUP BY 1"
+            return dict(self._connection.execute(found, parameters))
 
     def labels(self) -> dict[str, int]:
         """How many pictures each label has, by label; pictures without one are not counted."""
@@ -291,3 +303,13 @@ ORDERS = {
     "name": "path_key",
     "largest": "width * height DESC",
 }
+_GROUPS: dict[Group, str] = {"label": "label", "month": "coalesce(substr(taken, 1, 7), '')"}
+"""What pictures of one group have in common; '' where there is none."""
+
+
+def _together(group: Group, order: str) -> str:
+    """The beginning of an order in which groups stand together: labels by name, months as `order` has the dates."""
+    if group == "none":
+        return ""
+    by = {"label": "label_key, label", "month": f"{_GROUPS['month']} {'' if order == 'oldest' else 'DESC'}"}[group]
+    return f"{_GROUPS[group]} = '', {by}, "

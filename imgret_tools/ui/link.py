@@ -10,7 +10,7 @@ from typing import get_args
 from PIL import Image
 
 from imgret_tools.engine.query import Query
-from imgret_tools.records import Entry, Match, Measure, Refine, Sort, Space
+from imgret_tools.records import Entry, Group, Match, Measure, Refine, Sort, Space
 from imgret_tools.tools import MAX_K, ImageTools
 from imgret_tools.uploads import UPLOAD
 
@@ -29,6 +29,7 @@ class Asked:
         match: the least that a hit must be.
         also: further parts of the query, one a line, as `ImageTools.parts` reads them.
         refine: whether neighbours may refine the order of the hits.
+        group: what the pictures stand under, their labels or months, with headings.
     """
 
     library: str
@@ -43,6 +44,7 @@ class Asked:
     also: str = ""
     refine: Refine = "auto"
     sort: Sort = "best"
+    group: Group = "none"
 
     @property
     def searches(self) -> bool:
@@ -52,7 +54,7 @@ class Asked:
     @property
     def comes_at_once(self) -> bool:
         """Whether there is one page: a second one of another order than by likeness would begin that order anew."""
-        return self.searches and self.sort != "best"
+        return self.searches and (self.sort != "best" or self.group != "none")
 
     def link(self) -> dict[str, str | int | float]:
         """The query parameters that ask this again; what is as usual is left out."""
@@ -86,7 +88,7 @@ class Asked:
             return str(parameters.get(name) or default)
 
         measure, space, sort = text("measure", "cosine"), text("space", "embedding"), text("sort", "best")
-        match = text("match", "weak")
+        match, group = text("match", "weak"), text("group", "none")
         return cls(
             library=text("library", library),
             text=text("text"),
@@ -100,6 +102,7 @@ class Asked:
             also=text("also"),
             refine="off" if text("refine") == "off" else "auto",
             sort=sort if sort in get_args(Sort) else "best",  # type: ignore[arg-type]
+            group=group if group in get_args(Group) else "none",  # type: ignore[arg-type]
         )
 
 

@@ -1,7 +1,7 @@
 // What all of the page shares in the browser: the language, the address that holds the search, and what is kept in this browser
 // only (history, favourites, the tiles' size). Texts that come from outside are set as text, never as markup.
 window.imgret = (() => {
-  const PARAMETERS = ["library", "text", "not_text", "image", "measure", "space", "k", "where", "match", "also", "refine", "sort"];
+  const PARAMETERS = ["library", "text", "not_text", "image", "measure", "space", "k", "where", "match", "also", "refine", "sort", "group"];
   const MOST = { history: 30, favourites: 200 };
   const one = (selector) => document.querySelector(selector);
 
@@ -79,6 +79,13 @@ window.imgret = (() => {
     write("favourites", [{ library, id, label: name, picture: canvas.toDataURL("image/jpeg", 0.8) }, ...others]);
   }
 
+  // From another tab to the search, without loading the page anew.
+  function search(parameters) {
+    one("#search_tab-button")?.click();
+    history.pushState(null, "", address(parameters));
+    dispatchEvent(new PopStateEvent("popstate"));
+  }
+
   // Gradio names upload boxes by a text that nobody sees; who cannot see them needs what is there.
   let naming = 0;
   new MutationObserver(() => {
@@ -89,7 +96,7 @@ window.imgret = (() => {
   }).observe(document, { childList: true, subtree: true });
 
   return {
-    PARAMETERS, address, kept, keep, draw, searched, favourite, choose,
+    PARAMETERS, address, kept, keep, draw, searched, favourite, choose, search,
     isFavourite: (library, id) => list("favourites").some(same(library, id)),
     clear: () => write("history", []),
     language: speak,

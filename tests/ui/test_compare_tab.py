@@ -62,6 +62,11 @@ def test_one_picture_is_compared_explained_and_downloaded(tab: Page, tmp_path: P
     assert "Do cách xây dựng, không phải phát hiện" in text
     assert "đã được loại khỏi kết quả" in text  # the upload is known by its content, and its label with it
     assert tab.locator("#comparison td.hit").count() == 10 * 5
+    shown = tab.locator("#comparison").inner_html()
+    assert shown.index("<img") < shown.index("<li>") < shown.index("<details"), "pictures, findings, tables"
+    assert tab.locator("#comparison .imgret-cmp > details").count() == 3
+    assert not tab.locator("#comparison .bar").first.is_visible()
+    assert not re.search(r"\b[0-9a-f]{12}\b", re.sub(r"src='[^']*'", "", re.sub(r'src="[^"]*"', "", shown)))
     tab.get_by_text("Vì sao khớp?").locator("visible=true").first.click()
     tab.locator("#compare_why").click()
     tab.wait_for_selector("#explained img >> nth=1")
@@ -85,13 +90,27 @@ def test_a_folder_of_labelled_queries_gives_quality_with_intervals(tab: Page, se
     shutil.copyfile(photo("gradio/test_data/cheetah2.jpg"), queries / "b.jpg")
     tab.locator("#compare_folder textarea, #compare_folder input").fill(str(queries.parent))
     tab.locator("#compare").click()
-    tab.wait_for_selector("#comparison .bar i")
+    tab.wait_for_selector("#comparison .bar i", state="attached")
+    tab.locator("#comparison summary").get_by_text("Chất lượng").click()
     text = tab.locator("#comparison").inner_text()
     assert "Trung bình trên 2 trong 2 truy vấn" in text
     assert re.search(r"\[0\.\d{3}, [01]\.\d{3}\]", text)
     tab.locator("#compare_folder textarea, #compare_folder input").fill("/etc")
     tab.locator("#compare").click()
     tab.wait_for_selector(".toast-body")
+
+
+def test_comparing_a_folder_is_cancelled_and_shows_what_it_has_measured(tab: Page, served: tuple[str, Path]) -> None:
+    queries = served[1] / "many" / "cheetah"
+    queries.mkdir(parents=True)
+    with Image.open(photo("gradio/media_assets/images/cheetah.jpg")) as picture:
+        for number in range(400):
+            picture.convert("RGB").crop((number % 90, number // 90, 480, 340)).save(queries / f"{number}.jpg")
+    tab.locator("#compare_folder textarea, #compare_folder input").fill(str(queries.parent))
+    tab.locator("#compare").click()
+    tab.get_by_text(re.compile(r"\b[1-9]\d*/400")).first.wait_for()  # its progress
+    tab.locator("#compare_cancel").click()
+    tab.get_by_text(re.compile(r"Đã hủy: số liệu mới tính trên \d+ trong 400 truy vấn")).wait_for()
 
 
 def test_nothing_to_compare_is_said(tab: Page) -> None:

@@ -234,27 +234,68 @@ def test_keys_alone_are_enough(page: Page, app: str) -> None:
     page.wait_for_selector("#detail", state="hidden")
 
 
+ON_SCREEN = """index => { const plot = JSON.parse(document.querySelector(".imgret-plot").textContent), canvas = document.querySelector("#map canvas");
+const scale = Math.min(canvas.clientWidth, canvas.clientHeight) / 2.2, frame = canvas.getBoundingClientRect();
+return [frame.left + frame.width / 2 + plot.x[index] * scale, frame.top + frame.height / 2 - plot.y[index] * scale]; }"""
+"""Where a dot of the whole map lies."""
+
+
+def draw_map(page: Page) -> None:
+    page.wait_for_selector("#hits img", state="attached")
+    go_to(page, "Map")
+    page.wait_for_function("document.querySelector('#map_library input')?.value")  # it follows the search
+    page.locator("#draw_map").click()
+    page.wait_for_selector("#map canvas[data-zoom]", timeout=60_000)
+
+
 def test_the_map_shows_pictures_and_leads_to_them(page: Page, app: str) -> None:
     page.goto(app)
-    page.wait_for_selector("#status p")
-    go_to(page, "Map")
-    page.locator("#draw_map").click()
-    page.wait_for_selector("#map circle")
-    assert page.locator("#map circle[data-id]").count() >= 25
-    page.locator("#map circle").nth(3).hover()
-    page.wait_for_selector(".imgret-point img")
-    before = page.locator(".imgret-point img").get_attribute("src")
-    page.locator("#map svg").focus()
-    at = "document.querySelector('#map circle.at').dataset.id"
-    first = page.evaluate(at)
+    draw_map(page)
+    ids = page.evaluate("JSON.parse(document.querySelector('.imgret-plot').textContent).ids")
+    assert len(ids) >= 25
+    page.mouse.move(*page.evaluate(ON_SCREEN, 3))
+    page.wait_for_selector(".imgret-point > img")
+    page.wait_for_selector("#map canvas:not([data-at=''])")
+    page.locator("#map canvas").focus()
+    at = "document.querySelector('#map canvas').dataset.at"
+    first, before = page.evaluate(at), page.locator(".imgret-point > img").get_attribute("src")
     for key in ("ArrowRight", "ArrowLeft", "ArrowUp", "ArrowDown"):  # beside a dot at the edge lies none in one of them
         page.keyboard.press(key)
+        page.wait_for_timeout(100)
         if page.evaluate(at) != first:
             break
-    page.wait_for_function("before => document.querySelector('.imgret-point img').src !== before", arg=before)
+    page.wait_for_function("before => document.querySelector('.imgret-point > img').src !== before", arg=before)
     page.locator(".imgret-point a").click()
     page.wait_for_url(re.compile("image="))
     assert captions(page)
+    assert page.evaluate(at), "the page was not loaded anew"
+
+
+def test_the_map_is_moved_and_pictures_are_taken_from_it_with_a_lasso(page: Page, app: str) -> None:
+    page.goto(f"{app}/?library=demo")
+    draw_map(page)
+    page.locator("[data-act=nearer]").click()
+    page.wait_for_selector("#map canvas[data-zoom='1.60']")
+    page.locator("#map canvas").hover()
+    page.mouse.wheel(0, -400)
+    page.wait_for_function("Number(document.querySelector('#map canvas').dataset.zoom) > 2")
+    page.locator("[data-act=reset]").click()
+    page.wait_for_selector("#map canvas[data-zoom='1.00']")
+    page.locator("[data-act=lasso]").click()
+    x, y = page.evaluate(ON_SCREEN, 3)
+    page.mouse.move(x - 9, y - 9)
+    page.mouse.down()
+    for dx, dy in ((9, -9), (9, 9), (-9, 9)):
+        page.mouse.move(x + dx, y + dy, steps=3)
+    page.mouse.up()
+    page.get_by_text(re.compile(r"Show these \d+ pictures")).click()
+    page.wait_for_url(re.compile("where=id"))
+    page.locator("#chips").get_by_text("chosen pictures").wait_for()
+    page.wait_for_selector("#board:not(.asking) #hits img")
+    taken = page.evaluate("new URL(location.href).searchParams.get('where').slice(3).split('|')")
+    fourth = page.evaluate("JSON.parse(document.querySelector('.imgret-plot').textContent).ids[3]")
+    assert fourth in taken
+    assert page.locator("#hits .tile").count() == len(taken)
 
 
 def test_why_a_hit_matches_is_shown(page: Page, app: str) -> None:
@@ -365,9 +406,8 @@ def test_axe_core_has_no_serious_finding(browser: Browser, app: str, scheme: Lit
     page.locator("#compare_this").click()
     page.wait_for_selector("#comparison td.hit img")
     check("compare")
-    go_to(page, "Map")
-    page.locator("#draw_map").click()
-    page.locator("#map circle").first.click()
+    draw_map(page)
+    page.mouse.click(*page.evaluate(ON_SCREEN, 0))
     page.wait_for_selector(".imgret-point a")
     check("map")
     for name in ("Index", "Chat", "Collect"):

@@ -138,6 +138,10 @@ def test_a_phone_in_vietnamese_needs_no_sideways_scrolling(browser: Browser, app
     page.get_by_role("tab", name="Tìm kiếm").wait_for()
     page.wait_for_function("document.documentElement.lang === 'vi'")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    for name in ("So sánh", "Bản đồ", "Trò chuyện"):  # in sight, not in the menu of what has no room
+        page.get_by_role("tab", name=name).wait_for()
+    page.mouse.wheel(0, 900)
+    page.wait_for_function("scrollY > 300 && document.querySelector('#ask').getBoundingClientRect().top >= 0")
     context.close()
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from conftest import photo
+from playwright.sync_api import expect
 
 from imgret_tools.tools import MAX_K
 from imgret_tools.ui.link import PAGE, Asked
@@ -30,10 +32,18 @@ def chips(page: Page) -> list[str]:
 
 
 def test_what_a_link_says_wrongly_is_as_usual_and_a_state_comes_back_from_its_link() -> None:
-    wrong = {"measure": "best", "k": "many", "match": "perfect", "sort": "1", "refine": "yes", "image": " x "}
+    wrong = {
+        "measure": "best",
+        "group": "size",
+        "k": "many",
+        "match": "perfect",
+        "sort": "1",
+        "refine": "yes",
+        "image": " x ",
+    }
     assert Asked.of_link(wrong, "demo") == Asked("demo", image="x")
     state = Asked(
-        "a", "cat", "dog", "upload-0123456789ab", "l1", "pixels", 7, "label=x", "fair", "text=y", "off", "name"
+        "a", "cat", "dog", "upload-0123456789ab", "l1", "pixels", 7, "label=x", "fair", "text=y", "off", "name", "month"
     )
     assert Asked.of_link(state.link(), "demo") == state
     assert Asked.of_link({}, "demo").link() == {"library": "demo"}
@@ -42,6 +52,7 @@ def test_what_a_link_says_wrongly_is_as_usual_and_a_state_comes_back_from_its_li
 def test_pages_end_where_enough_was_asked_for() -> None:
     assert (Asked("a").page(0), Asked("a", k=50).page(48), Asked("a", k=50).page(50)) == (PAGE, 2, 0)
     assert Asked("a", text="x", sort="name").page(0) == MAX_K
+    assert (Asked("a", text="x", group="label").page(0), Asked("a", group="label").page(0)) == (MAX_K, PAGE)
 
 
 def test_a_first_visit_browses_and_offers_what_to_try(page: Page, app: str) -> None:
@@ -62,7 +73,7 @@ def test_more_like_this_leaves_no_old_words_or_picture(page: Page, app: str) -> 
     page.locator("#query_image input").set_input_files(photo("skimage/data/coffee.png"))
     page.wait_for_url(re.compile("image=upload-"))
     settled(page)
-    page.locator("#hits button").nth(1).click()
+    page.locator("#hits .tile").nth(1).click()
     page.locator("#more_like_this").click()
     page.wait_for_url(lambda url: "image=" in url and "upload-" not in url)
     settled(page)
@@ -169,8 +180,96 @@ def test_a_phone_has_results_in_sight_and_targets_for_fingers(browser: Browser, 
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert page.evaluate("document.querySelector('#hits img').getBoundingClientRect().bottom < innerHeight")
     small = page.evaluate(
-        """[...document.querySelectorAll('#ask button, #ask select, #query_image, #chips button, #narrow .fold > button, #bar button')]
+        """[...document.querySelectorAll('#ask button, #ask select, #query_image, #chips button, #narrow .fold > button, #bar button, #bar select')]
         .filter((one) => one.offsetParent && one.getBoundingClientRect().height < 44).map((one) => one.id || one.textContent)"""
     )
     assert small == []
     context.close()
+
+
+def picked(page: Page) -> int:
+    return int(page.locator("#hits .tile.picked").count())
+
+
+def test_several_pictures_are_selected_labelled_kept_packed_and_searched_for(page: Page, app: str) -> None:
+    asked(page, f"{app}/?library=demo&text=a+coffee+cup")
+    page.locator("#hits .tile").nth(1).hover()
+    page.locator("#hits .check").nth(1).click()
+    page.locator("#hits .tile").nth(4).click(modifiers=["Shift"])
+    expect(page.locator("#picked_count")).to_have_text("4 selected")
+    page.locator("#hits .tile").nth(2).click()  # while some are selected a click selects, or takes back
+    expect(page.locator("#picked_count")).to_have_text("3 selected")
+    page.keyboard.press("Escape")
+    page.locator("#picked").wait_for(state="hidden")
+    assert picked(page) == 0
+
+    names = page.locator("#hits .tile bdi").all_inner_texts()[:2]
+    for place in range(2):
+        page.locator("#hits .tile").nth(place).hover()
+        page.locator("#hits .check").nth(place).click()
+    with page.expect_download() as waited:
+        page.locator("#zip_them").click()
+    with zipfile.ZipFile(waited.value.path()) as packed:
+        assert len(packed.namelist()) == 2
+        assert packed.testzip() is None
+    page.locator("#favourite_them").click()
+    expect(page.locator("#favourite_them")).to_have_attribute("aria-pressed", "true")
+    expect(page.locator("#favourites li")).to_have_count(2)
+    page.locator("#favourite_them").click()
+    expect(page.locator("#favourites li")).to_have_count(0)
+
+    for label, shown in (("mine <b>", ["mine <b>", "mine <b>"]), ("", names)):
+        page.locator("#label_them button").first.click()
+        page.locator("#label_them input").fill(label)
+        page.keyboard.press("Enter")
+        page.locator("#picked").wait_for(state="hidden")
+        assert page.locator("#hits .tile bdi").all_inner_texts()[:2] == shown
+        for place in range(2):
+            page.locator("#hits .tile").nth(place).hover()
+            page.locator("#hits .check").nth(place).click()
+
+    page.locator("#more_like_these").click()
+    page.wait_for_url(re.compile("also=image"))
+    settled(page)
+    assert chips(page) == ["like this", "like this"]
+    page.locator("#picked").wait_for(state="hidden")
+
+
+def test_a_finger_that_stays_on_a_picture_selects_it(browser: Browser, app: str) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    page = context.new_page()
+    asked(page, f"{app}/?library=demo")
+    touch = "(type) => { const one = document.querySelector('#hits .tile img'); one.dispatchEvent(new PointerEvent(type, { pointerType: 'touch', bubbles: true })); }"
+    page.evaluate(touch, "pointerdown")
+    page.locator("#picked").wait_for()
+    page.evaluate(touch, "pointerup")
+    page.locator("#hits .tile").nth(1).tap()
+    expect(page.locator("#picked_count")).to_have_text("2 selected")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.locator("#pick_none").tap()
+    page.locator("#picked").wait_for(state="hidden")
+    context.close()
+
+
+def test_pictures_stand_under_their_labels_or_months(page: Page, app: str) -> None:
+    asked(page, f"{app}/?library=demo")
+    page.locator("#group").select_option("label")
+    page.wait_for_selector("#hits h3")
+    settled(page)
+    headings = page.locator("#hits h3 bdi").all_inner_texts()
+    assert headings == sorted(headings, key=str.casefold)
+    assert len(headings) > 5
+    counts = [int(one) for one in page.locator("#hits h3 small").all_inner_texts()]
+    assert sum(counts) == int(page.locator("#status p").first.inner_text().split()[0])
+    page.wait_for_url(re.compile("group=label"))
+    page.locator("#query_text input").fill("a lion")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#hits .match")
+    assert page.locator("#hits h3 bdi").first.inner_text() == "lion"
+    page.locator("#downloads button").first.click()
+    with page.expect_download() as waited:
+        page.locator("#download_json").click()
+    report = json.loads(Path(waited.value.path()).read_text())
+    assert [hit["label"] for hit in report["hits"]] == page.locator("#hits .caption-label").all_text_contents()
+    asked(page, f"{app}/?library=demo&group=month&lang=vi")
+    assert page.locator("#hits h3 bdi").last.inner_text() == "Không rõ ngày chụp"

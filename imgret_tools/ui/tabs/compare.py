@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
@@ -15,6 +17,7 @@ from imgret_tools.engine.query import Query
 from imgret_tools.errors import BadInput
 from imgret_tools.records import Entry, Progress, Space
 from imgret_tools.tools import ImageTools
+from imgret_tools.ui.detail import shown_name
 from imgret_tools.ui.patches import Bound, PictureBox, file_for, shown_errors
 from imgret_tools.ui.texts.comparison import sentence, told, words
 from imgret_tools.ui.texts.table import Language, said
@@ -28,6 +31,7 @@ class CompareTab:
 
     def __init__(self, tools: ImageTools, language: gr.State, libraries: list[str], library: str) -> None:
         self._tools = tools
+        self._stops: dict[str, threading.Event] = {}  # of the visitors whose folders are being compared
         with gr.Row():
             self.image = PictureBox(
                 type="filepath", sources=["upload", "clipboard"], height=180, elem_id="compare_image"
@@ -35,12 +39,14 @@ class CompareTab:
             self.image.upload(showable, self.image, self.image, api_visibility="private", queue=False)
             with gr.Column():
                 self.library = gr.Dropdown(libraries, value=library, elem_id="compare_library")
-                self.id = gr.Textbox(elem_id="compare_id")
+                self.id = gr.Textbox(elem_id="compare_id", elem_classes="imgret-unseen")  # what the search sends here
                 self.label = gr.Textbox(elem_id="compare_label")
                 # A shared app shows visitors no way to name folders of its machine.
                 self.folder = gr.Textbox(elem_id="compare_folder", visible=not tools.runtime.settings.read_only)
                 self.k = gr.Slider(1, 20, value=5, step=1, elem_id="compare_k")
-                self.go = gr.Button(variant="primary", elem_id="compare")
+                with gr.Row():
+                    self.go = gr.Button(variant="primary", elem_id="compare")
+                    self.stop = gr.Button(elem_id="compare_cancel", visible=not tools.runtime.settings.read_only)
         self.shown = gr.HTML(elem_id="comparison")
         with gr.Accordion(open=False, visible=False) as self.why:
             with gr.Row():
@@ -58,11 +64,11 @@ class CompareTab:
         self.bound: Bound = [
             (self.image, {"label": "compare_image", "placeholder": "image_hint"}),
             (self.library, {"label": "library"}),
-            (self.id, {"label": "compare_id"}),
             (self.label, {"label": "compare_label"}),
             (self.folder, {"label": "compare_folder", "placeholder": "compare_folder_hint"}),
             (self.k, {"label": "k"}),
             (self.go, {"value": "compare"}),
+            (self.stop, {"value": "cancel"}),
             (self.why, {"label": "why"}),
             (self.hit, {"label": "compare_hit"}),
             (self.space, {"label": "space"}),
@@ -70,7 +76,10 @@ class CompareTab:
             (self.downloads, {"label": "download"}),
         ]
         self._language = language
+        # A picture of the visitor's takes the place of the one that the search sent here.
+        self.image.upload(lambda: "", None, self.id, api_visibility="private", queue=False)
         self.on(self.go.click)
+        self.stop.click(self._cancel, None, None, api_visibility="private", queue=False)
         self.explain.click(
             self._explain, [language, self.compared, self.hit, self.space], self.explained, api_visibility="private"
         )
@@ -97,6 +106,7 @@ class CompareTab:
         folder: str | None,
         library: str,
         k: int,
+        request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008 - how Gradio finds out that a handler shows progress
     ) -> list[object]:
         def show(state: Progress) -> None:
@@ -106,7 +116,14 @@ class CompareTab:
             found: Compared
             folder, id_, label = ((typed or "").strip() for typed in (folder, id_, label))
             if folder and not self._tools.runtime.settings.read_only:
-                found = self._tools.compare_queries(folder, library=library, k=int(k), progress=show)
+                visitor = request.session_hash or ""
+                stop = self._stops[visitor] = threading.Event()
+                try:
+                    found = self._tools.compare_queries(
+                        folder, library=library, k=int(k), progress=show, cancelled=stop.is_set
+                    )
+                finally:
+                    self._stops.pop(visitor, None)
             elif image or id_:
                 query = self._tools.taken_in(Path(image)) if image else self._tools.picture(id_, library)
                 found = self._tools.compare(query, library=library, k=int(k), label=label or None)
@@ -124,6 +141,11 @@ class CompareTab:
             "",
             gr.update(visible=True, open=False),
         ]
+
+    def _cancel(self, request: gr.Request) -> None:
+        """Ask the visitor's comparison to stop; it shows what it has measured so far."""
+        if stop := self._stops.get(request.session_hash or ""):
+            stop.set()
 
     def _explain(self, language: Language, compared: Compared, hit: str | None, space: Space) -> str:
         single = _single(compared)
@@ -170,5 +192,11 @@ def _choices(compared: Compared) -> list[tuple[str, str]]:
     single = _single(compared)
     if single is None:
         return []
-    named = {hit.id: hit.label or Path(hit.path).name for row in telling(single.rows) for hit in row.hits}
-    return [(f"{label} · {id_}", id_) for id_, label in named.items()]
+    named = {hit.id: shown_name(hit.label, hit.path) for row in telling(single.rows) for hit in row.hits}
+    counts = Counter(named.values())
+    seen: Counter[str] = Counter()
+    choices = []
+    for id_, name in named.items():
+        seen[name] += 1
+        choices.append((f"{name} ({seen[name]})" if counts[name] > 1 else name, id_))
+    return choices

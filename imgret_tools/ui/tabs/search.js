@@ -1,6 +1,6 @@
 // The search page. One state, as the address holds it; chips, form, address and results are drawn from it and nothing else.
 // What comes from outside (names, labels, notices) is set as text, never as markup.
-const USUAL = { measure: "cosine", space: "embedding", sort: "best", k: "0", match: "weak", refine: "auto" };
+const USUAL = { measure: "cosine", space: "embedding", sort: "best", group: "none", k: "0", match: "weak", refine: "auto" };
 const ORDERS = [["best", "best_first"], ["newest", "newest_first"], ["oldest", "oldest_first"], ["name", "name_first"], ["largest", "largest_first"]];
 const keep = window.imgret, PARAMETERS = keep.PARAMETERS, one = (selector) => element.querySelector(selector), all = (selector) => [...element.querySelectorAll(selector)];
 const make = (name, properties, ...children) => {
@@ -11,7 +11,8 @@ const make = (name, properties, ...children) => {
 const say = (key, values = {}) =>
   (SETTINGS.words[keep.spoken()][key] || key).replace(/\{(\w+)[^}]*\}/g, (_, name) => values[name] ?? "");
 
-let state = read(), answer = null, hits = [], turn = 0, described = null, at = -1, turning = false, sent = false, followed = null;
+let state = read(), answer = null, hits = [], turn = 0, described = null, at = -1, turning = false, sent = false, followed = null, anchor = -1;
+const picked = new Map();
 const board = element.closest("#board"), grid = one("#hits .grid-container"), dialog = one("#detail");
 
 // The state
@@ -80,6 +81,7 @@ async function ask(offset = 0) {
     one("#status").replaceChildren(make("p", { textContent: found.status }), ...found.notes.map((note) => make("p", { className: "note", textContent: note })));
     draw();
     lay(0);
+    pick();
     if (found.title) keep.searched(found.title, tidy(state));
     if (followed !== found.library) trigger("input", { library: (followed = found.library) });
   }
@@ -157,12 +159,18 @@ function drawChips() {
   const parts = conditions();
   for (const part of parts) chips.push(chip(named(part), { where: parts.filter((other) => other !== part).join(", ") }));
   const extra = (state.also || "").split("\n").filter(Boolean);
-  for (const part of extra) chips.push(chip(part, { also: extra.filter((other) => other !== part).join("\n") }));
+  const part_of = (part) => {
+    const [, not, id, weight] = part.match(/^(not_)?image=([0-9a-f]{12}(?:-\d+)?)(:.*)?$/) || [];
+    return id ? [say(not ? "not_like" : "like_this") + (weight || ""), thumbnail(id)] : [part];
+  };
+  for (const part of extra) chips.push(chip(part_of(part)[0], { also: extra.filter((other) => other !== part).join("\n") }, part_of(part)[1]));
   for (const name of ["measure", "space", "match", "refine", "k"])
     if (state[name]) chips.push(chip(`${say(name === "k" ? "at_most" : name)}: ${name === "match" ? say(state.match) : name === "refine" ? say("no") : state[name]}`, { [name]: "" }));
   one("#chips").replaceChildren(...chips);
 }
+const thumbnail = (id) => `thumbnail/${encodeURIComponent(state.library)}/${encodeURIComponent(id)}`;
 function named(condition) {
+  if (/^id=\w/.test(condition)) return say("chosen", { count: condition.split("|").length });
   const facet = Object.entries(described?.facets || {}).find(([, choices]) => choices.some(([, value]) => value === condition));
   if (!facet) return condition;
   const text = facet[1].find(([, value]) => value === condition)[0];
@@ -173,22 +181,92 @@ function shortened(name) {
 }
 function lay(from) {
   if (!from) grid.replaceChildren();
-  grid.append(...hits.slice(from).map(({ name, src, match, value, copies }, index) => {
+  grid.append(...hits.slice(from).flatMap(({ name, src, match, value, group, copies }, index) => {
     const caption = make("span", { className: "caption-label" }, make("bdi", { textContent: shortened(name) }), copies ? ` · ${copies}` : "");
     const shown = match ? make("span", { className: `match ${match}`, textContent: say(match) }) : null;
-    const tile = make("button", { type: "button", title: match ? `${name} · ${value}` : name }, make("img", { src, alt: "", loading: from + index < 24 ? "eager" : "lazy", decoding: "async" }), caption, shown);
-    tile.dataset.index = from + index;
-    return tile;
+    const shows = make("button", { type: "button", title: match ? `${name} · ${value}` : name }, make("img", { src, alt: "", loading: from + index < 24 ? "eager" : "lazy", decoding: "async" }), caption, shown);
+    shows.dataset.index = from + index;
+    const check = make("button", { type: "button", className: "check", role: "checkbox", ariaChecked: "false", ariaLabel: `${say("select")}: ${name}` }, make("span", { ariaHidden: "true", textContent: "✓" }));
+    const place = make("div", { className: "tile" }, shows, check);
+    return state.group && (!(from + index) || hits[from + index - 1].group !== group) ? [heading(group), place] : [place];
   }));
   whole();
 }
+function heading(group) {
+  const month = state.group === "month" && group ? new Date(`${group}-01T00:00`).toLocaleDateString(keep.spoken(), { month: "long", year: "numeric" }) : group;
+  return make("h3", {}, make("bdi", { textContent: month || say(`of_no_${state.group}`) }), make("small", { textContent: answer.groups[group] ?? "" }));
+}
+const tiles = () => [...grid.querySelectorAll(".tile")];
+
 function whole() {
-  const columns = getComputedStyle(grid).gridTemplateColumns.split(" ").length, over = answer?.more ? hits.length % columns : 0;
-  [...grid.children].forEach((tile, index) => (tile.hidden = index >= hits.length - over && hits.length > columns));
+  const columns = getComputedStyle(grid).gridTemplateColumns.split(" ").length, over = answer?.more && !state.group ? hits.length % columns : 0;
+  tiles().forEach((tile, index) => (tile.hidden = index >= hits.length - over && hits.length > columns));
 }
 function more() {
   const below = one("#more_below").getBoundingClientRect();
   if (answer?.more && !turning && element.offsetParent && below.top < innerHeight + 800) ask(hits.length);
+}
+
+// Several pictures
+
+function pick(indices = null, on = true) {
+  if (!indices) picked.clear();
+  for (const index of indices || []) on ? picked.set(hits[index].id, index) : picked.delete(hits[index].id);
+  tiles().forEach((tile, index) => {
+    const is = picked.has(hits[index].id);
+    tile.classList.toggle("picked", is);
+    tile.querySelector(".check").setAttribute("aria-checked", String(is));
+  });
+  grid.classList.toggle("picking", picked.size > 0);
+  one("#picked").hidden = !picked.size;
+  one("#picked_count").textContent = say("selected", { count: picked.size });
+  one("#label_them").hidden = one("#zip_them").hidden = !SETTINGS.writable;
+  one("#more_like_these").disabled = picked.size > SETTINGS.most_like;
+  one("#more_like_these").title = picked.size > SETTINGS.most_like ? say("at_most_like", { count: SETTINGS.most_like }) : "";
+  one("#favourite_them").setAttribute("aria-pressed", String(picked.size > 0 && !unkept().length));
+  one("#all_labels").replaceChildren(...(described?.facets.label || []).map(([text]) => make("option", { value: text.replace(/ \(\d+\)$/, "") })));
+}
+function toggle(index, range) {
+  const on = !picked.has(hits[index].id), from = range && anchor >= 0 ? anchor : index;
+  pick(Array.from({ length: Math.abs(index - from) + 1 }, (_, step) => Math.min(index, from) + step), range || on);
+  anchor = index;
+}
+const unkept = () => [...picked].filter(([id]) => !keep.isFavourite(answer.library, id));
+async function favouriteThem() {
+  const chosen = unkept().length ? unkept() : [...picked];
+  for (const [, index] of chosen) {
+    const image = tiles()[index].querySelector("img");
+    image.loading = "eager"; // one that was never in sight
+    await image.decode().catch(() => {});
+    keep.favourite(answer.library, hits[index], image);
+  }
+  pick([]);
+}
+async function labelThem(label) {
+  const found = await call("give_label", { library: answer.library, ids: [...picked.keys()], label });
+  shut();
+  if (found.error) return tell(found.error);
+  renamed(found);
+  pick();
+  one("#status").replaceChildren(make("p", { textContent: found.told }));
+}
+async function zipThem() {
+  board.classList.add("asking");
+  const found = await call("pack", { library: answer.library, ids: [...picked.keys()] });
+  board.classList.remove("asking");
+  if (found.error) return tell(found.error);
+  make("a", { href: found.url, download: found.name }).click();
+  one("#status").replaceChildren(make("p", { textContent: found.told }));
+}
+function renamed({ labelled }) {
+  for (const [id, label, name] of labelled) {
+    const index = hits.findIndex((hit) => hit.id === id);
+    if (index < 0) continue;
+    Object.assign(hits[index], { label, name });
+    tiles()[index].querySelector("bdi").textContent = shortened(name);
+  }
+  described = null;
+  describe();
 }
 
 // The panel
@@ -240,20 +318,17 @@ function close() {
   if (!dialog.open) return;
   dialog.close();
   if (history.state?.panel) history.back();
-  grid.children[at]?.focus();
+  tiles()[at]?.firstChild.focus();
 }
 async function label_(label) {
-  const hit = chosen(), found = await call("give_label", { library: answer.library, id: hit.id, label });
+  const hit = chosen(), found = await call("give_label", { library: answer.library, ids: [hit.id], label });
   const told = make("small", { textContent: found.error || found.told });
   told.setAttribute("role", found.error ? "alert" : "status");
   one("#labelled").replaceChildren(told);
   if (found.error) return;
-  Object.assign(hit, { label: found.label, name: found.name });
-  one("#detail_name").textContent = found.name;
-  one("#give_label input").value = found.label;
-  grid.children[at].querySelector("bdi").textContent = shortened(found.name);
-  described = null;
-  describe();
+  renamed(found);
+  one("#detail_name").textContent = hit.name;
+  one("#give_label input").value = hit.label;
 }
 function pressFavourite() {
   const kept = chosen() && keep.isFavourite(answer.library, chosen().id);
@@ -354,7 +429,8 @@ one("#clear_history").addEventListener("click", () => keep.clear());
 one("#copy_link").addEventListener("click", async ({ target }) => {
   try { await navigator.clipboard.writeText(location.href); } catch { prompt(say("copy_link"), location.href); }
   target.textContent = say((state.image || "").startsWith("upload-") ? "copied_upload" : "copied");
-  setTimeout(() => (target.textContent = say("copy_link")), 6000);
+  target.classList.add("copied");
+  setTimeout(() => { target.textContent = say("copy_link"); target.classList.remove("copied"); }, 6000);
 });
 for (const button of all("[data-kind]")) button.addEventListener("click", async () => {
   const found = await call("write", { state, kind: button.dataset.kind, count: hits.length });
@@ -363,10 +439,29 @@ for (const button of all("[data-kind]")) button.addEventListener("click", async 
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 });
-grid.addEventListener("click", ({ target }) => {
-  const tile = target.closest("button[data-index]");
-  if (tile) open(Number(tile.dataset.index));
+grid.addEventListener("click", (event) => {
+  const tile = event.target.closest(".tile"), index = tiles().indexOf(tile);
+  if (!tile || held === "done") return (held = null);
+  if (event.target.closest(".check") || picked.size || event.ctrlKey || event.metaKey || event.shiftKey) toggle(index, event.shiftKey);
+  else open(index);
 });
+let held = null; // a finger that stays on a picture selects it
+grid.addEventListener("pointerdown", (event) => {
+  const tile = event.target.closest(".tile");
+  clearTimeout(held);
+  held = null;
+  if (event.pointerType === "touch" && tile) held = setTimeout(() => { toggle(tiles().indexOf(tile)); held = "done"; }, 450);
+});
+for (const name of ["pointermove", "pointercancel", "pointerup"]) grid.addEventListener(name, (event) => {
+  if (held === "done" || (name === "pointermove" && Math.hypot(event.movementX, event.movementY) < 4)) return;
+  clearTimeout(held);
+});
+grid.addEventListener("contextmenu", (event) => { if (held) event.preventDefault(); });
+one("#pick_none").addEventListener("click", () => pick());
+one("#favourite_them").addEventListener("click", favouriteThem);
+one("#zip_them").addEventListener("click", zipThem);
+one("#more_like_these").addEventListener("click", () => go({ image: "", text: "", not_text: "", also: [...picked.keys()].map((id) => `image=${id}`).join("\n"), library: answer.library }));
+one("#label_them form").addEventListener("submit", (event) => { event.preventDefault(); labelThem(one("#label_them input").value); });
 element.addEventListener("click", (event) => {
   const fold = event.target.closest(".fold > button"), kept = event.target.closest(".kept a");
   if (kept && !event.ctrlKey && !event.metaKey) {
@@ -413,7 +508,10 @@ one("#stage").addEventListener("touchend", ({ changedTouches }) => {
 document.addEventListener("keydown", (event) => {
   if (!element.isConnected) return;
   const writing = event.target.closest?.("input, textarea, select, [contenteditable]");
-  if (event.key === "Escape" && !dialog.open) shut();
+  if (event.key === "Escape" && !dialog.open) {
+    if (all(".fold > button[aria-expanded=true]").length) shut();
+    else if (picked.size) pick();
+  }
   if (writing || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === "/" && seen()) {
     event.preventDefault();

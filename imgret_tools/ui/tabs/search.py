@@ -7,6 +7,8 @@ it asks the server is here: every answer is a dict, one with `error` where somet
 from __future__ import annotations
 
 import logging
+import tempfile
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,17 +16,18 @@ from typing import Any
 
 import gradio as gr
 import orjson
+from gradio.utils import get_upload_folder
 from PIL import Image
 
 from imgret_tools.encoders.glossary.vietnamese import translate
 from imgret_tools.engine.copies import distinct
 from imgret_tools.engine.query import Query
 from imgret_tools.errors import BadInput, ImageError, ImgretError
-from imgret_tools.export import to_csv, to_html
+from imgret_tools.export import to_csv, to_html, write_zip
 from imgret_tools.library.filters import Condition, parse_where, split_where
 from imgret_tools.pictures.thumbnails import data_url, thumbnail
 from imgret_tools.records import Entry, Hit, SearchReport
-from imgret_tools.tools import ImageTools, judged
+from imgret_tools.tools import MAX_K, ImageTools, judged
 from imgret_tools.ui.detail import detail, shown_name
 from imgret_tools.ui.facets import FACETS, facets, to_try
 from imgret_tools.ui.link import Asked
@@ -37,6 +40,8 @@ from imgret_tools.uploads import MOST_BYTES
 _HERE = Path(__file__)
 _GONE = "data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 1 1'><path fill='grey' d='M0 0h1v1H0'/></svg>"
 _CHIP, _LARGEST = 128, 2048
+_MOST_LIKE = 20
+"""Pictures, at most, that one asks for more like."""
 _WORDS = (
     "all", "at_most", "best_first", "clear_history", "close", "also", "also_hint", "match", "match_hint", "refine", "refine_hint", "strong", "fair", "weak", "yes", "no", "compare_this",
     "copied", "copied_upload", "copy_link", "drop_here", "export", "fact_match", "fact_score", "favourite",
@@ -45,7 +50,8 @@ _WORDS = (
     "measure", "more_like_this", "more_options", "name_first", "newest_first", "next",
     "not_chip", "not_like", "not_text", "oldest_first", "original_size", "previous", "remove", "save_label", "search",
     "sort", "space", "suggested", "text", "text_hint", "tile_size", "try", "unreachable", "where", "where_hint", "why",
-    "why_asking", "an_upload",
+    "why_asking", "an_upload", "select", "selected", "select_none", "label_them", "label_them_hint", "favourite_them", "zip_them", "more_like_these",
+    "at_most_like", "like_this", "group", "group_none", "group_label", "group_month", "of_no_label", "of_no_month", "chosen",
 )  # fmt: skip
 """The texts that the script shows itself."""
 
@@ -64,12 +70,13 @@ class SearchTab:
     def __init__(self, tools: ImageTools, library: str) -> None:
         self._tools, self._library = tools, library
         calls = (
-            self.find, self.describe, self.panel, self.original, self.explain, self.give_label, self.write, self.receive,
+            self.find, self.describe, self.panel, self.original, self.explain, self.give_label, self.write, self.pack, self.receive,
         )  # fmt: skip
         words = {language: {key: TEXTS[key][number] for key in _WORDS} for number, language in enumerate(("en", "vi"))}
         settings = {
             "facets": FACETS,
             "library": library,
+            "most_like": _MOST_LIKE,
             "writable": not tools.runtime.settings.read_only,
             "urls": tools.runtime.settings.allow_urls,
             "words": words,
@@ -116,7 +123,7 @@ class SearchTab:
         close = judged(replace(report, hits=found), asked.match).hits
         there_are_more = len(close) == k and asked.page(offset + k) > 0 and offset + k < report.searched
         answer = {
-            "hits": self._drawn(language, report.library, close),
+            "hits": self._drawn(language, asked, report.library, close),
             "more": there_are_more and not asked.comes_at_once,
         }
         if offset:
@@ -124,6 +131,7 @@ class SearchTab:
         return answer | {
             "status": self._counted(language, asked, report),
             "notes": self._notes(language, asked, report, found, close),
+            "groups": self._groups(asked, where, close),
             "picture": self._chip(language, asked, query.image),
             "title": self._title(language, asked, query.image),
             "where": where,
@@ -176,11 +184,14 @@ class SearchTab:
         }
 
     def give_label(self, language: Language, request: Request) -> Answer:
-        """Label a picture by hand; an empty label goes back to its folder's name."""
-        library, id_ = _named(request)
-        entry = self._tools.label(id_, str(request.get("label") or ""), library=library)
-        told = said(language, "labelled" if entry.label else "unlabelled", label=entry.label)
-        return {"label": entry.label, "name": shown_name(entry.label, entry.path), "told": told}
+        """Label pictures by hand; an empty label goes back to their folders' names."""
+        library, label = str(request.get("library") or ""), str(request.get("label") or "")
+        entries = self._tools.label_all(_ids(request), label, library=library)
+        kept = ", ".join(sorted({entry.label for entry in entries if entry.label}))
+        return {
+            "labelled": [[entry.id, entry.label, shown_name(entry.label, entry.path)] for entry in entries],
+            "told": said(language, "labelled" if kept else "unlabelled", label=kept),
+        }
 
     def write(self, language: Language, request: Request) -> Answer:
         """The results that the page shows, `count` of them, as a file."""
@@ -198,6 +209,15 @@ class SearchTab:
                 contents=", ".join(contents),
             )
         return {"name": f"results.{kind}", "content": contents[kind]()}
+
+    def pack(self, language: Language, request: Request) -> Answer:
+        """The files of pictures as a zip that can be fetched for an hour; a shared app gives none."""
+        files = self._tools.originals(_ids(request), str(request.get("library") or ""))
+        made = Path(tempfile.mkdtemp(dir=get_upload_folder())) / "pictures.zip"
+        packed = write_zip(files, made)
+        self.board.temp_files.add(str(made))  # goes with Gradio's cache
+        told = said(language, "zipped", count=packed, wanted=len(files))
+        return {"url": f"gradio_api/file={made}", "name": made.name, "told": told}
 
     def receive(self, language: Language, request: Request) -> Answer:
         """The id of a picture that the page has uploaded; a file too large to be kept is kept smaller."""
@@ -237,8 +257,14 @@ class SearchTab:
             "offset": offset,
         }
         if not asked.searches:
-            return self._tools.browse(**options)
-        return self._tools.search(query, measure=asked.measure, space=asked.space, refine=asked.refine, **options)
+            return self._tools.browse(group=asked.group, **options)
+        found = self._tools.search(query, measure=asked.measure, space=asked.space, refine=asked.refine, **options)
+        if asked.group == "none":
+            return found
+        first: dict[str, int] = {}  # the groups in the order of their best hits
+        for hit in found.hits:
+            first.setdefault(_group(asked, hit), hit.rank)
+        return replace(found, hits=sorted(found.hits, key=lambda hit: first[_group(asked, hit)]))
 
     def _findable(self, asked: Asked, query: Query, where: Sequence[Condition]) -> int:
         """How many hits there can be: a search shows each content once, a look through the library every file."""
@@ -250,7 +276,16 @@ class SearchTab:
                 numbers = numbers[numbers != view.find(query.image.id)]
             return len(distinct(view, numbers).numbers)
 
-    def _drawn(self, language: Language, library: str, hits: list[Hit]) -> list[Answer]:
+    def _groups(self, asked: Asked, where: list[str], hits: list[Hit]) -> dict[str, int]:
+        """How many pictures each group has that the results stand under: of all that a look finds, of the hits of a search."""
+        if asked.group == "none":
+            return {}
+        if asked.searches:
+            return Counter(_group(asked, hit) for hit in hits)
+        with self._tools.runtime.view(asked.library) as view:
+            return view.groups(asked.group, parse_where(where))
+
+    def _drawn(self, language: Language, asked: Asked, library: str, hits: list[Hit]) -> list[Answer]:
         with self._tools.runtime.view(library) as view:
             found = {entry.id: entry for entry in view.entries(list(view.find_all([hit.id for hit in hits]).values()))}
         drawn: list[Answer] = []
@@ -261,6 +296,7 @@ class SearchTab:
                 "label": hit.label,
                 "name": shown_name(hit.label, hit.path),
                 "src": self._thumbnail(library, entry) if entry else _GONE,
+                "group": _group(asked, hit),
             }
             if hit.match:
                 one["match"] = hit.match
@@ -339,6 +375,21 @@ class SearchTab:
 
 def _named(request: Request) -> tuple[str, str]:
     return str(request.get("library") or ""), str(request.get("id") or "")
+
+
+def _ids(request: Request) -> list[str]:
+    ids = request.get("ids")
+    found = [str(one) for one in ids] if isinstance(ids, list) else []
+    if not 1 <= len(found) <= MAX_K:
+        raise BadInput(f"{len(found)} pictures are named; 1 to {MAX_K} are taken at once.")
+    return found
+
+
+def _group(asked: Asked, hit: Hit) -> str:
+    """What a hit stands under: its label, or its month as `2024-06`; "" where it has none, or nothing is grouped."""
+    if asked.group == "month":
+        return str(hit.metadata.get("taken") or "")[:7]
+    return hit.label if asked.group == "label" else ""
 
 
 def _whole(request: Request, name: str) -> int:

@@ -65,7 +65,7 @@ VIETNAMESE_NOTES: dict[str, str] = {
     "không có nhãn nào được cho.",
     "label_absent": "Chưa biết chất lượng: thư viện không có ảnh nào mang nhãn {label}.",
     "only_itself": "Chưa biết chất lượng: truy vấn là ảnh duy nhất mang nhãn {label} trong thư viện.",
-    "left_out": "Chính ảnh truy vấn có trong thư viện ({ids}) và đã được loại khỏi kết quả của nó.",
+    "left_out": "Chính ảnh truy vấn có trong thư viện và đã được loại khỏi kết quả của nó.",
     "nothing_left": "Thư viện không có ảnh nào khác ngoài truy vấn: không có gì để xếp hạng.",
     "fewer_than_k": "Chỉ xếp hạng được {images} ảnh, ít hơn k = {k}: P@{k} cao nhất là {ceiling}.",
     "few_relevant": "Chỉ có {relevant} ảnh cùng nhãn với truy vấn, ít hơn k = {k}: P@{k} cao nhất là {ceiling}.",
