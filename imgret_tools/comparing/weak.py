@@ -53,9 +53,10 @@ def weaknesses(ranker: Ranker, row: QuerySetRow, answers: Sequence[Answer]) -> W
             entry = entries[int(answer.numbers[at])]
             taken.setdefault((answer.label, entry.label), []).append((number, int(at) + 1, entry.id))
         if which.any():
-            at = int(np.flatnonzero(which)[0])
-            entry, value = entries[int(answer.numbers[at])], answer.values[at : at + 1]
-            hit = Hit(at + 1, entry.id, entry.path, entry.label, float(metric.score(value)[0]), float(value[0]))
+            first_wrong = int(np.argmax(which))
+            entry, value = entries[int(answer.numbers[first_wrong])], answer.values[first_wrong]
+            score = float(metric.score(np.array([value]))[0])
+            hit = Hit(first_wrong + 1, entry.id, entry.path, entry.label, score, float(value))
             missed.append(MissedQuery(answer.query, answer.label, answer.precision_at_k, answer.average_precision, hit))
     confusions = []
     for (label, other), found in taken.items():
