@@ -131,10 +131,11 @@ def multiply(photos: Path, times: int) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """In CI, on a machine that others load, a test in a browser has a second try; it is counted as a rerun in the summary."""
-    if os.environ.get("CI"):
-        for item in items:
-            if "browser" in getattr(item, "fixturenames", ()):
+    """Tests in a browser are slow; in CI, on a machine that others load, they have a second try, counted as a rerun."""
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+            if os.environ.get("CI"):
                 item.add_marker(pytest.mark.flaky(reruns=1))
 
 
