@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from imgret_tools.errors import MissingExtra
+from imgret_tools.errors import Message, MissingExtra
 
 FACES = {
     "app": "The page",
@@ -28,7 +28,11 @@ def needs(extra: str) -> Iterator[None]:
     except ModuleNotFoundError as error:
         if isinstance(error, MissingExtra) or (error.name or "imgret_tools").startswith("imgret_tools"):
             raise
-        raise MissingExtra(
-            f"{FACES[extra]} needs {error.name}, which is not installed: pip install 'imgret-tools[{extra}]'",
-            name=error.name,
-        ) from error
+        missing = MissingExtra(
+            "{face} needs {package}, which is not installed: pip install 'imgret-tools[{extra}]'",
+            face=Message(FACES[extra]),
+            package=error.name,
+            extra=extra,
+        )
+        missing.name = error.name
+        raise missing from error

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from imgret_tools.errors import Message
+
 Measure = Literal["cosine", "l2", "l1", "pearson"]
 Space = Literal["embedding", "pixels"]
 SearchKind = Literal["auto", "exact", "hnsw"]
@@ -102,7 +104,7 @@ class Failure(Record):
     reason: str
 
     def __str__(self) -> str:
-        return f"{quoted(self.path, LONG_PATH)}: {self.reason}"
+        return Message("{path}: {reason}", path=quoted(self.path, LONG_PATH), reason=self.reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -408,7 +410,10 @@ ORDERS: dict[Sort, str] = {
 
 @dataclass(frozen=True, slots=True)
 class LibraryInfo(Record):
-    """What a library is and holds; of one that cannot be opened, `damaged` says why and the rest is empty."""
+    """What a library is and holds; of one that cannot be opened, `damaged` says why and the rest is empty.
+
+    `place` is its folder, `changed` when its files were last written: local time, ISO 8601.
+    """
 
     name: str
     encoder: str
@@ -423,6 +428,8 @@ class LibraryInfo(Record):
     notice: str = ""
     away: int = 0
     damaged: str = ""
+    place: str = ""
+    changed: str = ""
 
     def __str__(self) -> str:
         if self.damaged:

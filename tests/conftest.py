@@ -28,7 +28,9 @@ from imgret_tools.records import Entry
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-hypothesis.settings.register_profile("long")  # what test_fuzz tries much more under
+hypothesis.settings.register_profile("patient", deadline=None)  # no test asserts a duration
+hypothesis.settings.register_profile("long", deadline=None)  # what test_fuzz tries much more under
+hypothesis.settings.load_profile("patient")
 
 ROOT = Path(__file__).parent.parent
 

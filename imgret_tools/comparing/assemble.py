@@ -33,7 +33,7 @@ from imgret_tools.comparing.report import (
     note,
 )
 from imgret_tools.comparing.weak import Answer, default_way, weaknesses
-from imgret_tools.errors import BadInput
+from imgret_tools.errors import BadInput, Message
 from imgret_tools.metrics import METRICS
 from imgret_tools.records import Failure, Hit, Scalar
 
@@ -171,9 +171,11 @@ def compare_set(
             example = (spread, probe)
         done(len(everyone))
     if example is None:
-        why = f"; the first could not be opened: {failed[0]}" if failed else ""
+        why = Message("; the first could not be opened: {failed}", failed=str(failed[0])) if failed else ""
         raise BadInput(
-            f"Folder {folder} holds no query picture that can be compared{why}; give a folder <class>/<picture>."
+            "Folder {folder} holds no query picture that can be compared{why}; give a folder <class>/<picture>.",
+            folder=folder,
+            why=why,
         )
     rows = _set_rows(everyone, judgements, recalls, labels)
     agreement = agreement_of(ranker, everyone)

@@ -271,5 +271,7 @@ def _write(path: Path, content: bytes) -> None:
         path.write_bytes(content)
     except OSError as error:
         raise BadInput(
-            f"Cannot write {path} ({error.strerror}); give a file in a folder that is there and writable."
+            "Cannot write {path} ({strerror}); give a file in a folder that is there and writable.",
+            path=path,
+            strerror=error.strerror,
         ) from error

@@ -53,17 +53,15 @@ def weaknesses(ranker: Ranker, row: QuerySetRow, answers: Sequence[Answer]) -> W
             entry = entries[int(answer.numbers[at])]
             taken.setdefault((answer.label, entry.label), []).append((number, int(at) + 1, entry.id))
         if which.any():
-            at = int(np.flatnonzero(which)[0])
-            entry, value = entries[int(answer.numbers[at])], answer.values[at : at + 1]
-            hit = Hit(at + 1, entry.id, entry.path, entry.label, float(metric.score(value)[0]), float(value[0]))
+            first = int(np.flatnonzero(which)[0])
+            entry, value = entries[int(answer.numbers[first])], answer.values[first : first + 1]
+            hit = Hit(first + 1, entry.id, entry.path, entry.label, float(metric.score(value)[0]), float(value[0]))
             missed.append(MissedQuery(answer.query, answer.label, answer.precision_at_k, answer.average_precision, hit))
     confusions = []
     for (label, other), found in taken.items():
-        first = min(found, key=lambda one: one[1])
+        query, _, id_ = min(found, key=lambda one: one[1])
         confusions.append(
-            Confusion(
-                label, other, len({query for query, _, _ in found}), len(found), answers[first[0]].query, first[2]
-            )
+            Confusion(label, other, len({number for number, _, _ in found}), len(found), answers[query].query, id_)
         )
     return Weaknesses(
         row.name,

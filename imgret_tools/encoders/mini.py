@@ -121,7 +121,7 @@ def recipe_named(spec: str, *, fingerprint: str = "") -> Recipe:
             if number == str(recipe.number):
                 return recipe
         there = ", ".join(f"{NAME}:{recipe.number}" for recipe in RECIPES)
-        raise BadInput(f"there is no encoder {spec!r}; expected {NAME}, {there}")
+        raise BadInput("there is no encoder {spec!r}; expected {name}, {there}", spec=spec, name=NAME, there=there)
     if fingerprint:
         for recipe in RECIPES:
             if recipe.fingerprint() == fingerprint:

@@ -232,7 +232,9 @@ class OpenClip:
         try:
             tokenizer: Callable[[list[str]], Tensor] = open_clip.get_tokenizer(self._identifier)
         except Exception as error:  # transformers and the hub's client each raise their own
-            raise EncoderError(f"the tokenizer of {self.name} does not load ({_first_lines(error)})") from error
+            raise EncoderError(
+                "the tokenizer of {name} does not load ({reason})", name=self.name, reason=_first_lines(error)
+            ) from error
         return tokenizer
 
     @property
@@ -415,8 +417,11 @@ class OpenClip:
             )
         except Exception as error:  # torch, safetensors, pickle and open_clip each raise their own
             raise EncoderError(
-                f"{file} does not load as {source.model or 'the model of its ' + weights.CONFIG} "
-                f"({_first_lines(error)}); expected weights of that architecture: name the model they were trained as"
+                "{file} does not load as {model} ({reason}); expected weights of that architecture: name the model "
+                "they were trained as",
+                file=file,
+                model=source.model or "the model of its " + weights.CONFIG,
+                reason=_first_lines(error),
             ) from error
         loaded: nn.Module = model.eval().requires_grad_(False)
         return loaded

@@ -38,7 +38,9 @@ def give_label(runtime: Runtime, ids: Sequence[str], label: str, *, library: str
         before = [(id_, writer.entry(id_)) for id_ in ids]
         for id_, entry in before:
             if entry is None:
-                raise NotFound(f"Library {writer.card.name!r} has no image {id_!r}; ids come from search results.")
+                raise NotFound(
+                    "Library {name!r} has no image {id!r}; ids come from search results.", name=writer.card.name, id=id_
+                )
             of_folder = label_of(Path(entry.path), entry.folder)
             labelled.append(replace(entry, label=label or of_folder, label_by_user=bool(label)))
         changed = [entry for entry, (_, old) in zip(labelled, before, strict=True) if entry != old]

@@ -240,7 +240,9 @@ class VectorIndex:
                 if writer:
                     wanted.unlink(missing_ok=True)
         except (ImgretError, OSError) as error:
-            raise IndexUnavailable(f"Chroma's index could not be opened now: {own_words(error)}") from error
+            raise IndexUnavailable(
+                "Chroma's index could not be opened now: {reason}", reason=own_words(error)
+            ) from error
 
     def _wanted(self) -> bool:
         """Whether a writer of another process asks for Chroma."""
@@ -281,8 +283,15 @@ class VectorIndex:
         found, weights = held.get("encoder"), held.get("fingerprint", card.fingerprint)
         if found_space != space or found != card.encoder or weights != card.fingerprint:
             raise IndexBroken(
-                f"Chroma's collection {self._name(space)} is in space {found_space} for encoder {found} ({weights}), where "
-                f"{space} and {card.encoder} ({card.fingerprint}) are expected; `imgret doctor --rebuild` makes it anew."
+                "Chroma's collection {name} is in space {found_space} for encoder {found} ({weights}), where "
+                "{space} and {encoder} ({fingerprint}) are expected; `imgret doctor --rebuild` makes it anew.",
+                name=self._name(space),
+                found_space=found_space,
+                found=found,
+                weights=weights,
+                space=space,
+                encoder=card.encoder,
+                fingerprint=card.fingerprint,
             )
         return collection
 
@@ -322,8 +331,12 @@ class VectorIndex:
                     SharedSystemClient.clear_system_cache()
             if self._url:
                 raise IndexUnavailable(
-                    f"The Chroma server at {self._url} does not answer as expected ({words}); check that it runs."
+                    "The Chroma server at {url} does not answer as expected ({words}); check that it runs.",
+                    url=self._url,
+                    words=words,
                 ) from error
             raise IndexBroken(
-                f"Chroma's files at {self.folder} cannot be used ({words}); `imgret doctor --rebuild` makes them anew."
+                "Chroma's files at {folder} cannot be used ({words}); `imgret doctor --rebuild` makes them anew.",
+                folder=self.folder,
+                words=words,
             ) from error

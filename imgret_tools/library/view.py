@@ -156,7 +156,9 @@ class View:
         """
         number = self.find(id_)
         if number is None:
-            raise NotFound(f"Library {self.card.name!r} has no image {id_!r}; ids come from search results.")
+            raise NotFound(
+                "Library {name!r} has no image {id!r}; ids come from search results.", name=self.card.name, id=id_
+            )
         return number
 
     def row(self, id_: str) -> NDArray[np.float32]:
@@ -272,7 +274,8 @@ class View:
             waiting = self.waiting()
             if len(waiting) > _FEED_AT_ONCE:
                 raise IndexUnavailable(
-                    f"Chroma's index is behind by {len(waiting)} pictures; the next `imgret index` brings it up to date."
+                    "Chroma's index is behind by {count} pictures; the next `imgret index` brings it up to date.",
+                    count=len(waiting),
                 )
             if len(waiting):
                 feed_waiting(self.home, self._index)

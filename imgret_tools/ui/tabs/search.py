@@ -32,6 +32,7 @@ from imgret_tools.ui.detail import detail, shown_name
 from imgret_tools.ui.facets import FACETS, facets, to_try
 from imgret_tools.ui.link import Asked
 from imgret_tools.ui.patches import address, received
+from imgret_tools.ui.texts.messages import translated
 from imgret_tools.ui.texts.table import TEXTS, Language, language_of, said
 from imgret_tools.ui.why import why_match
 from imgret_tools.uploads import MOST_BYTES
@@ -97,7 +98,7 @@ class SearchTab:
             try:
                 return call(language, given)
             except ImgretError as error:
-                return {"error": str(error)}
+                return {"error": translated(language, error)}
             except Exception:
                 _log.exception("The page asked for %s", call.__name__)
                 return {"error": said(language, "broken")}
@@ -164,7 +165,7 @@ class SearchTab:
         try:
             return {"picture": data_url(self._tools.jpeg_of(self._tools.entry(id_, library)))}
         except ImageError as error:
-            return {"error": said(language, "gone", reason=error)}
+            return {"error": said(language, "gone", reason=translated(language, error))}
 
     def explain(self, language: Language, request: Request) -> Answer:
         """Why a picture matches: the classes at once, with `regions` the maps too."""
@@ -202,7 +203,11 @@ class SearchTab:
             "html": lambda: to_html(report, self._tools.runtime),
         }
         if kind not in contents:
-            raise BadInput(f"There is no kind {kind[:20]!r} of file; one of {', '.join(contents)} is expected.")
+            raise BadInput(
+                "There is no kind {kind!r} of file; one of {contents} is expected.",
+                kind=kind[:20],
+                contents=", ".join(contents),
+            )
         return {"name": f"results.{kind}", "content": contents[kind]()}
 
     def pack(self, language: Language, request: Request) -> Answer:
@@ -223,7 +228,7 @@ class SearchTab:
             image = self._tools.runtime.open_query(self._tools.taken_in(path), _LARGEST)
             return {"id": self._tools.upload(thumbnail(image, _LARGEST))}
         except ImageError as error:
-            raise BadInput(said(language, "no_picture", reason=error)) from error
+            raise BadInput(said(language, "no_picture", reason=translated(language, error))) from error
         finally:
             path.unlink(missing_ok=True)
 
@@ -365,7 +370,7 @@ class SearchTab:
         translation = translate(str(report.query.get("text") or ""))
         if translation is not None and translation.unknown:
             notes.append(said(language, "unknown_words", words=", ".join(translation.unknown)))
-        return [*notes, report.notice] if report.notice else notes
+        return [*notes, translated(language, report.notice)] if report.notice else notes
 
 
 def _named(request: Request) -> tuple[str, str]:
@@ -376,7 +381,7 @@ def _ids(request: Request) -> list[str]:
     ids = request.get("ids")
     found = [str(one) for one in ids] if isinstance(ids, list) else []
     if not 1 <= len(found) <= MAX_K:
-        raise BadInput(f"{len(found)} pictures are named; 1 to {MAX_K} are taken at once.")
+        raise BadInput("{count} pictures are named; 1 to {most} are taken at once.", count=len(found), most=MAX_K)
     return found
 
 
