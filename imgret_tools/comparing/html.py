@@ -299,7 +299,7 @@ def _weak(comparison: QuerySetComparison, weak: Weaknesses, pictures: Pictures, 
         for label in weak.classes
     ]
     missed = "".join(
-        f"<figure><div>{_picture(pictures.get(one.query, ''), one.query)}{_picture(pictures.get(one.hit.id, ''), one.hit.id)}"
+        f"<figure><div>{_picture(pictures.get(one.query, ''), one.label)}{_picture(pictures.get(one.hit.id, ''), one.hit.label)}"
         f"</div><small>{escape(one.label)} · AP {one.average_precision:.2f}</small>"
         f"<br><small>✗ {one.hit.rank}. {escape(one.hit.label or words['no_label'])}</small></figure>"
         for one in weak.queries[:MOST_MISSED]

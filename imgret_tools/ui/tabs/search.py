@@ -381,7 +381,7 @@ def _ids(request: Request) -> list[str]:
     ids = request.get("ids")
     found = [str(one) for one in ids] if isinstance(ids, list) else []
     if not 1 <= len(found) <= MAX_K:
-        raise BadInput(f"{len(found)} pictures are named; 1 to {MAX_K} are taken at once.")
+        raise BadInput("{count} pictures are named; 1 to {most} are taken at once.", count=len(found), most=MAX_K)
     return found
 
 

@@ -163,6 +163,7 @@ VIETNAMESE: dict[str, str] = {
     "The data URL is not in base64; data:image/jpeg;base64,... is expected.": "Data URL không ở dạng base64; cần data:image/jpeg;base64,...",
     "The data URL's base64 is broken ({error}); encode the whole file, and send it unchanged.": "Phần base64 của data URL bị hỏng ({error}); hãy mã hóa cả tệp và gửi nguyên vẹn.",
     "This argument is no file that was sent; send it with gradio_client's handle_file, or as text.": "Tham số này không phải tệp đã gửi; hãy gửi bằng handle_file của gradio_client, hoặc dưới dạng văn bản.",
+    "{count} pictures are named; 1 to {most} are taken at once.": "Có {count} ảnh được nêu; mỗi lần nhận từ 1 đến {most} ảnh.",
     "There is no kind {kind!r} of file; one of {contents} is expected.": "Không có loại tệp {kind!r}; cần một trong: {contents}.",
     # What a search has to say
     "Exact scan: HNSW knows embeddings without filters only.": "Đã tìm chính xác: HNSW chỉ dùng cho embedding không có bộ lọc.",
