@@ -48,7 +48,9 @@ def mapped(page: Page) -> None:
     page.wait_for_selector("#status p")
     page.get_by_role("tab", name="Map").click()
     page.locator("#draw_map").click()
-    page.locator("#map circle").nth(11).hover()
+    page.wait_for_selector("#map canvas[data-zoom]", timeout=120_000)
+    page.locator("#map canvas").focus()
+    page.keyboard.press("ArrowRight")
     page.wait_for_selector(".imgret-point img")
 
 
