@@ -17,6 +17,8 @@ from conftest import CONVERTED, ROOT, photo
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+pytestmark = pytest.mark.slow
+
 
 def closure(package: str, extra: str = "") -> set[str]:
     """The packages that `pip install PACKAGE[EXTRA]` brings, without it."""

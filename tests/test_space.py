@@ -28,6 +28,8 @@ from conftest import READ_ONLY, ROOT, free_port, wait_until_listening
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+pytestmark = pytest.mark.slow
+
 CPU_INDEX = "--extra-index-url https://download.pytorch.org/whl/cpu"
 EXTRAS = ("oauth", "mcp")
 LEFT_TO_PIP = {

@@ -27,6 +27,7 @@ from imgret_tools.encoders.protocol import Encoder
 from imgret_tools.encoders.unread import Unread, unread
 from imgret_tools.engine.approximate import EXACT_UP_TO, approximate_rows
 from imgret_tools.engine.compose import MOST_PARTS, compose
+from imgret_tools.engine.copies import distinct
 from imgret_tools.engine.exchange import export_rows, import_rows
 from imgret_tools.engine.indexing import index_folder
 from imgret_tools.engine.match import Matcher, Part, match_of
@@ -759,6 +760,8 @@ class Runtime:
     ) -> SearchReport:
         """Rank the library's pictures by likeness to `query`; an indexed picture is left out of its own hits.
 
+        Pictures with the same content are one hit (`Hit.copies`), and places count such hits.
+
         Args:
             query: what to search for.
             library: where.
@@ -790,10 +793,12 @@ class Runtime:
         started: float,
     ) -> SearchReport:
         metric, wanted = METRICS[measure], offset + k
-        numbers = view.matching(where)
+        matching = view.matching(where)
         own = view.find(query.image.id) if isinstance(query.image, Entry) else None
         if own is not None:
-            numbers = numbers[numbers != own]
+            matching = matching[matching != own]
+        contents = distinct(view, matching)
+        numbers = contents.numbers
         searched, notices, refined = len(numbers), [], None
         kind: Literal["exact", "hnsw", "ivf"] = self._kind(search, space, where, len(view))
         if search == "hnsw" and kind == "exact":
@@ -829,7 +834,7 @@ class Runtime:
             pool: NDArray[np.intp] | None = None if searched == len(view) else numbers
             quick = None
             if search == "auto":
-                among = numbers if where else None
+                among = numbers if where or contents.counts else None
                 quick = approximate_rows(view, row, measure, among, wanted, own=own)
             if quick is not None:
                 kind = "ivf"
@@ -843,7 +848,12 @@ class Runtime:
                 near: HnswSpace = "l2" if measure == "l2" else "cosine"
                 try:
                     pairs = view.nearest(row, max(4 * wanted, wanted + 50), space=near)
-                    pool = np.array(sorted(number for number, _ in pairs if number != own), dtype=np.intp)
+                    near_ones = np.intersect1d([number for number, _ in pairs], numbers)
+                    if len(near_ones) >= min(wanted, searched):
+                        pool = near_ones
+                    else:
+                        kind = "exact"
+                        notices.append("Exact scan: the index's candidates are mostly copies of each other.")
                 except IndexUnavailable as error:
                     kind = "exact"
                     notices.append(Message("Exact scan: {error}", error=error))
@@ -863,10 +873,14 @@ class Runtime:
         if not searched and where:
             notices += self._nothing_matches(view, where)
         elif wanted > searched:
+            copies = ""
+            if searched < len(matching):
+                copies = Message(" ({count} more are copies of these)", count=len(matching) - searched)
             notices.append(
                 Message(
-                    "{searched} images could be searched, fewer than the {wanted} asked for.",
+                    "{searched} images could be searched{copies}, fewer than the {wanted} asked for.",
                     searched=searched,
+                    copies=copies,
                     wanted=wanted,
                 )
             )
@@ -879,15 +893,15 @@ class Runtime:
             searched=searched,
             seconds=round(time.perf_counter() - started, 4),
             hits=[
-                hit(entry, rank=offset + place + 1, value=float(value), score=float(score), closeness=float(close))
-                for place, (entry, value, score, close) in enumerate(
-                    zip(view.entries(found), values, scores, closeness, strict=True)
+                hit(entry, rank=rank, value=float(value), score=float(score), closeness=float(close), copies=copies)
+                for rank, (entry, value, score, close, copies) in enumerate(
+                    zip(view.entries(found), values, scores, closeness, contents.copies(found), strict=True), offset + 1
                 )
             ],
             search=kind,
             total=len(view),
             notice=Message.joined(notices),
-            matching=searched,
+            matching=len(matching),
             refined=refined is not None,
         )
 
@@ -951,7 +965,15 @@ def _outdated(card: Card) -> bool:
         return False
 
 
-def hit(entry: Entry, *, rank: int, value: float = 0.0, score: float = 0.0, closeness: float | None = None) -> Hit:
+def hit(
+    entry: Entry,
+    *,
+    rank: int,
+    value: float = 0.0,
+    score: float = 0.0,
+    closeness: float | None = None,
+    copies: int = 1,
+) -> Hit:
     """The entry as rank `rank` of a ranking; one whose file is not there now is marked as away."""
     shown = (
         "width", "height", "bytes", "taken", "camera", "latitude", "longitude", "rating", "keywords", "caption", "folder",
@@ -972,4 +994,5 @@ def hit(entry: Entry, *, rank: int, value: float = 0.0, score: float = 0.0, clos
         metadata=metadata,
         closeness=None if closeness is None else round(closeness, 4),
         match=None if closeness is None else match_of(closeness),
+        copies=copies,
     )

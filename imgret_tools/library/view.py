@@ -169,6 +169,25 @@ class View:
         """Row numbers of the pictures with that content hash."""
         return self._numbers_where("sha256 = ?", (sha256,)) if sha256 else np.empty(0, np.intp)
 
+    @property
+    def twins(self) -> tuple[Numbers, NDArray[np.intp]]:
+        """The row numbers (m,) whose content another picture has too, and the number (m,) of the content.
+
+        Those of one content stand together: what is there before what is away, then by id.
+        """
+        return self.memo("twins", self._twins)
+
+    def _twins(self) -> tuple[Numbers, NDArray[np.intp]]:
+        with said_plainly(self.home):
+            found = self._connection.execute(
+                "SELECT row, sha256 FROM entries WHERE sha256 IN "
+                "(SELECT sha256 FROM entries WHERE sha256 != '' GROUP BY sha256 HAVING count(*) > 1) "
+                "ORDER BY sha256, away, id"
+            ).fetchall()
+        contents: dict[str, int] = {}
+        groups = [contents.setdefault(sha256, len(contents)) for _, sha256 in found]
+        return np.array([row for row, _ in found], np.intp), np.array(groups, np.intp)
+
     @cached_property
     def pixel_places(self) -> NDArray[np.intp]:
         """For each row number (stored,) the place of its pixel row in `pixels`, -1 where there is none."""

@@ -7,7 +7,7 @@ it asks the server is here: every answer is a dict, one with `error` where somet
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,11 @@ import orjson
 from PIL import Image
 
 from imgret_tools.encoders.glossary.vietnamese import translate
+from imgret_tools.engine.copies import distinct
 from imgret_tools.engine.query import Query
 from imgret_tools.errors import BadInput, ImageError, ImgretError
 from imgret_tools.export import to_csv, to_html
-from imgret_tools.library.filters import parse_where, split_where
+from imgret_tools.library.filters import Condition, parse_where, split_where
 from imgret_tools.pictures.thumbnails import data_url, thumbnail
 from imgret_tools.records import Entry, Hit, SearchReport
 from imgret_tools.tools import ImageTools, judged
@@ -108,13 +109,12 @@ class SearchTab:
         query = asked.query(self._tools)
         k, where = asked.page(offset), split_where(asked.where)
         if not asked.k:  # a page is no wish for so many pictures: where there are fewer, all are asked for
-            with self._tools.runtime.view(asked.library) as view:
-                there = view.count(parse_where(where)) - isinstance(query.image, Entry) - offset
+            there = self._findable(asked, query, parse_where(where)) - offset
             k = min(k, max(there, 1))
         report = self._page(asked, query, k, offset)
         found = report.hits[:k]
         close = judged(replace(report, hits=found), asked.match).hits
-        there_are_more = len(close) == k and asked.page(offset + k) > 0 and offset + k < report.matching
+        there_are_more = len(close) == k and asked.page(offset + k) > 0 and offset + k < report.searched
         answer = {
             "hits": self._drawn(language, report.library, close),
             "more": there_are_more and not asked.comes_at_once,
@@ -240,6 +240,16 @@ class SearchTab:
             return self._tools.browse(**options)
         return self._tools.search(query, measure=asked.measure, space=asked.space, refine=asked.refine, **options)
 
+    def _findable(self, asked: Asked, query: Query, where: Sequence[Condition]) -> int:
+        """How many hits there can be: a search shows each content once, a look through the library every file."""
+        with self._tools.runtime.view(asked.library) as view:
+            if not asked.searches:
+                return view.count(where)
+            numbers = view.matching(where)
+            if isinstance(query.image, Entry):
+                numbers = numbers[numbers != view.find(query.image.id)]
+            return len(distinct(view, numbers).numbers)
+
     def _drawn(self, language: Language, library: str, hits: list[Hit]) -> list[Answer]:
         with self._tools.runtime.view(library) as view:
             found = {entry.id: entry for entry in view.entries(list(view.find_all([hit.id for hit in hits]).values()))}
@@ -256,6 +266,8 @@ class SearchTab:
                 one["match"] = hit.match
                 one["value"] = said(language, "value", value=hit.value)
                 one["closeness"] = f"{100 * (hit.closeness or 0):.0f}"
+            if hit.copies > 1:
+                one["copies"] = said(language, "copies", count=hit.copies)
             drawn.append(one)
         return drawn
 

@@ -59,6 +59,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "export": ("Export", "Xuất"),
     "counted": ("{count} pictures", "{count} ảnh"),
+    "copies": ("{count} copies", "{count} bản giống nhau"),
     "found": (
         "{count} pictures · {measure}, {better} · {seconds:.0f} ms",
         "{count} ảnh · {measure}, {better} · {seconds:.0f} ms",
