@@ -10,7 +10,8 @@ from __future__ import annotations
 from copy import copy
 from typing import Any
 
-from gradio.blocks import Block, Blocks
+from gradio.blocks import Blocks
+from gradio.components import Component
 from gradio.routes import App
 from gradio.state_holder import SessionState, StateHolder
 
@@ -28,7 +29,7 @@ class Session(SessionState):
 
     def __setitem__(self, key: int, value: Any) -> None:
         """Keep a value; of the components that an update makes anew only those with choices, which are judged by later."""
-        if isinstance(value, Block) and not hasattr(value, "choices"):
+        if isinstance(value, Component) and not hasattr(value, "choices"):
             return
         super().__setitem__(key, value)
         self.config_values.clear()
