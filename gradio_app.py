@@ -13,7 +13,6 @@ from pathlib import Path
 
 from imgret_tools.errors import ImgretError
 from imgret_tools.settings import Settings
-from imgret_tools.ui.app import serve, writable_data_dir
 
 
 def main() -> None:
@@ -44,9 +43,10 @@ def main() -> None:
         help="name of a proxy under which the app is asked; repeatable, * for any",
     )
     given = parser.parse_args()
-    settings = writable_data_dir(Settings.from_env())
     try:
-        serve(settings, **vars(given))
+        from imgret_tools.ui.app import serve, writable_data_dir
+
+        serve(writable_data_dir(Settings.from_env()), **vars(given))
     except ImgretError as error:
         sys.exit(str(error))
 

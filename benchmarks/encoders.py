@@ -2,6 +2,7 @@
 
     python benchmarks/encoders.py start [--model openclip:ViT-B-32-256:/path/to/weights]   cold text queries, imgret --help
     python benchmarks/encoders.py speed --data FOLDER [--model ...]                        images/s of each network and way
+    python benchmarks/encoders.py pace --data FOLDER                                       processor time a photo of each recipe of mini
     python benchmarks/encoders.py decode --data FOLDER                                     JPEG decoders
     python benchmarks/encoders.py nicknames                                                size and pace of the models by nickname
     python benchmarks/encoders.py quality --data FOLDER                                    Lite0, Lite2, and both, by picture and words
@@ -139,6 +140,27 @@ def speed(data: Path, model: str, scratch: Path) -> None:
             )
 
 
+def pace(data: Path, scratch: Path, *, turns: int = 60, warm: int = 3) -> None:
+    """Print what preparing and encoding a photo costs with each recipe of `mini`, in processor time: the least of many turns."""
+    from imgret_tools.encoders import make_encoder
+    from imgret_tools.encoders.mini import RECIPES
+
+    files = sorted(data.rglob("*.jpg"))[:8]
+    images = [Image.open(file).convert("RGB") for file in files]
+    encoders = [make_encoder(f"mini:{recipe.number}", cache=scratch / "cache") for recipe in RECIPES]
+    spent = [[0.0] * turns for _ in encoders]
+    for turn in range(turns):
+        for place, encoder in enumerate(encoders):  # in turn, so that what else the machine does meets all alike
+            started = time.process_time()
+            encoder.encode_images([encoder.prepare(image) for image in images])
+            spent[place][turn] = (time.process_time() - started) / len(images)
+    for encoder, times in zip(encoders, spent, strict=True):
+        least = min(times[warm:])
+        print(
+            f"{encoder.name}: {least * 1e3:.1f} ms of a core a photo, {2 / least:.0f} photos a second of two whole cores"
+        )
+
+
 def decode(data: Path, side: int = 260) -> None:
     """Print JPEGs a second, opened for a network of `side` pixels: Pillow, Pillow's draft, and what else is installed."""
     files = sorted(data.rglob("*.jpg"))[:64]
@@ -240,7 +262,7 @@ def quality(data: Path, scratch: Path) -> None:
 def main() -> None:
     """Print the figures of one part."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["start", "speed", "decode", "nicknames", "quality"])
+    parser.add_argument("part", choices=["start", "speed", "pace", "decode", "nicknames", "quality"])
     parser.add_argument("--data", type=Path, help="folder of photos")
     parser.add_argument("--model", default="", help="an openclip: name whose weights are on this machine")
     given = parser.parse_args()
@@ -252,6 +274,8 @@ def main() -> None:
             start(given.model, scratch)
         elif given.part == "speed":
             speed(given.data, given.model, scratch)
+        elif given.part == "pace":
+            pace(given.data, scratch)
         elif given.part == "nicknames":
             nicknames()
         elif given.part == "decode":

@@ -431,9 +431,16 @@ def compare(
 
 
 @app.command()
-def libraries(as_json: AsJson = False) -> None:
+def libraries(
+    default: Annotated[
+        str | None, typer.Option("--default", metavar="LIBRARY", help="Let `default` name this library from now on.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """List the libraries."""
     with _tools() as tools:
+        if default is not None:
+            tools.runtime.make_default(default)
         found = tools.runtime.libraries()
     if as_json:
         print(_json({"libraries": [info.to_dict() for info in found]}))
@@ -563,6 +570,18 @@ def forget(
         if as_json
         else f"Took {count} images out of library {library!r}."
     )
+
+
+@app.command()
+def rename(
+    library: Annotated[str, typer.Argument(metavar="LIBRARY", help="Name of the library.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Its new name.")],
+    as_json: AsJson = False,
+) -> None:
+    """Give a library another name; ids, labels and rows stay."""
+    with _tools() as tools:
+        now = tools.runtime.rename(library, name)
+    print(_json({"library": library, "name": now}) if as_json else f"Library {library!r} is called {now!r} now.")
 
 
 @app.command()

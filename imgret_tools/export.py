@@ -27,6 +27,7 @@ COLUMNS = (
     "camera",
     "match",
     "closeness",
+    "copies",
 )
 
 _PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8">
@@ -60,7 +61,7 @@ def to_csv(report: SearchReport) -> str:
     writer.writerow(COLUMNS)
     for hit in report.hits:
         fields = hit.metadata | {"rank": hit.rank, "id": hit.id, "label": hit.label, "path": hit.path}
-        fields |= {"match": hit.match, "closeness": hit.closeness}
+        fields |= {"match": hit.match, "closeness": hit.closeness, "copies": hit.copies}
         fields |= {"score": f"{hit.score:.6g}", "value": f"{hit.value:.6g}"}
         writer.writerow([_inert(fields.get(column)) for column in COLUMNS])
     return out.getvalue()
@@ -94,4 +95,5 @@ def _item(hit: Hit, library: str, runtime: Runtime) -> str:
     # A name written from right to left turns nothing but itself.
     label = f"<strong><bdi>{escape(visible(hit.label))}</bdi></strong> " if hit.label else ""
     match = f" · {hit.match}" if hit.match else ""
+    match += f" · {hit.copies} copies" if hit.copies > 1 else ""
     return f"<li>{picture}{hit.rank}. {label}{hit.value:.4g}{match}<small><bdi>{name}</bdi><br>{escape(hit.id)}</small></li>"

@@ -18,26 +18,29 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Protocol, runtime_checkable
 
-from langchain_core.callbacks import (
-    CallbackManagerForRetrieverRun,
-    Callbacks,
-    adispatch_custom_event,
-    dispatch_custom_event,
-)
-from langchain_core.documents import Document
-from langchain_core.embeddings import Embeddings
-from langchain_core.messages import HumanMessage
-from langchain_core.retrievers import BaseRetriever
-from langchain_core.tools import BaseTool, BaseToolkit, InjectedToolArg, StructuredTool, ToolException
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic.json_schema import SkipJsonSchema
 from pydantic.v1 import ValidationError as ValidationErrorV1
 
 from imgret_tools.errors import BadInput, ImgretError, own_words
+from imgret_tools.extras import needs
 from imgret_tools.records import Hit, Measure, Progress
 from imgret_tools.schemas import PublishedTool, Report, available, call, explain, pictures
 from imgret_tools.tools import ImageTools
 from imgret_tools.uploads import MOST_BYTES, of_data_url
+
+with needs("langchain"):
+    from langchain_core.callbacks import (
+        CallbackManagerForRetrieverRun,
+        Callbacks,
+        adispatch_custom_event,
+        dispatch_custom_event,
+    )
+    from langchain_core.documents import Document
+    from langchain_core.embeddings import Embeddings
+    from langchain_core.messages import HumanMessage
+    from langchain_core.retrievers import BaseRetriever
+    from langchain_core.tools import BaseTool, BaseToolkit, InjectedToolArg, StructuredTool, ToolException
 
 PROGRESS_EVENT = "imgret_progress"
 """Name of the custom event that carries a `Progress` as a dict."""

@@ -25,24 +25,28 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 from urllib.request import url2pathname
 
-import anyio
 import orjson
-from anyio import from_thread, to_thread
-from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
-from mcp.server.transport_security import TransportSecuritySettings
-from starlette.applications import Starlette
-from starlette.responses import JSONResponse
-from starlette.routing import Route
-from starlette.types import Message, Receive, Scope, Send
 
 from imgret_tools import __version__
 from imgret_tools.errors import ImgretError, NotFound, own_words
+from imgret_tools.extras import needs
 from imgret_tools.library.filters import equal
-from imgret_tools.mcp_sdk import Json, Talk, make_server, not_found, over_stdio
 from imgret_tools.records import Progress, SearchReport, Shown, quoted
 from imgret_tools.schemas import PublishedTool, Report, available, call, essence, outline, pictures
 from imgret_tools.tools import WRITING, ImageTools
 from imgret_tools.uploads import MOST_BYTES
+
+with needs("mcp"):
+    import anyio
+    from anyio import from_thread, to_thread
+    from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+    from mcp.server.transport_security import TransportSecuritySettings
+    from starlette.applications import Starlette
+    from starlette.responses import JSONResponse
+    from starlette.routing import Route
+    from starlette.types import Message, Receive, Scope, Send
+
+    from imgret_tools.mcp_sdk import Json, Talk, make_server, not_found, over_stdio
 
 INSTRUCTIONS = (
     "Searches folders of pictures by picture and by words. Pass ids from results back as `image`; a picture of your own goes "

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from imgret_tools.errors import Message
+
 Measure = Literal["cosine", "l2", "l1", "pearson"]
 Space = Literal["embedding", "pixels"]
 SearchKind = Literal["auto", "exact", "hnsw"]
@@ -101,7 +103,7 @@ class Failure(Record):
     reason: str
 
     def __str__(self) -> str:
-        return f"{quoted(self.path, LONG_PATH)}: {self.reason}"
+        return Message("{path}: {reason}", path=quoted(self.path, LONG_PATH), reason=self.reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +304,8 @@ class Hit(Record):
     """One retrieved picture. `value` is the measure's own value, `score` the same with higher always better.
 
     `closeness` in [0, 1] says how well it fits against what chance brings in this library (0: no better; from 0.5 a fair
-    match, from 0.75 a strong one), `match` the same in a word; None where nothing was asked.
+    match, from 0.75 a strong one), `match` the same in a word; None where nothing was asked. `copies` is how many of the
+    pictures that could be found have this content, the hit itself included: a search shows them once.
     """
 
     rank: int
@@ -314,6 +317,7 @@ class Hit(Record):
     metadata: dict[str, Scalar] = field(default_factory=dict)
     closeness: float | None = None
     match: Match | None = None
+    copies: int = 1
 
     @property
     def name(self) -> str:
@@ -329,12 +333,14 @@ class Hit(Record):
         taken = f" {str(self.metadata['taken'])[:10]}" if self.metadata.get("taken") else ""
         away = " (away: its file is not there)" if self.metadata.get("away") else ""
         name = quoted(self.name, 60 if self.metadata.get("folder") else LONG_PATH)
-        return f"{self.rank}. {self.id}{label}{match} {name}{taken}{away}"
+        copies = f" ({self.copies} copies)" if self.copies > 1 else ""
+        return f"{self.rank}. {self.id}{label}{match} {name}{taken}{away}{copies}"
 
 
 @dataclass(frozen=True, slots=True)
 class SearchReport(Record):
-    """A ranking, best first. `matching` is how many pictures satisfy the filters, `searched` how many were compared.
+    """A ranking, best first. `matching` is how many pictures satisfy the filters, `searched` how many were compared: each
+    content once.
 
     `refined` says that hits are in the order of their neighbourhoods (engine/refine.py): a hit's `score` is what it was put
     in order by, and its `value` is the measure's own, which may then rise and fall.
@@ -403,7 +409,10 @@ ORDERS: dict[Sort, str] = {
 
 @dataclass(frozen=True, slots=True)
 class LibraryInfo(Record):
-    """What a library is and holds; of one that cannot be opened, `damaged` says why and the rest is empty."""
+    """What a library is and holds; of one that cannot be opened, `damaged` says why and the rest is empty.
+
+    `place` is its folder, `changed` when its files were last written: local time, ISO 8601.
+    """
 
     name: str
     encoder: str
@@ -418,6 +427,8 @@ class LibraryInfo(Record):
     notice: str = ""
     away: int = 0
     damaged: str = ""
+    place: str = ""
+    changed: str = ""
 
     def __str__(self) -> str:
         if self.damaged:

@@ -266,7 +266,8 @@ def outline(record: type) -> dict[str, object]:
 
 
 def _hit(hit: Hit, **more: object) -> dict[str, object]:
-    return {"rank": hit.rank, "id": hit.id, "path": hit.name, "label": hit.label, **more}
+    copies = {"copies": hit.copies} if hit.copies > 1 else {}
+    return {"rank": hit.rank, "id": hit.id, "path": hit.name, "label": hit.label, **copies, **more}
 
 
 def _rounded(value: float | None) -> float | None:

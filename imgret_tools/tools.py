@@ -30,7 +30,7 @@ from imgret_tools.engine.duplicates import find_duplicates
 from imgret_tools.engine.labels import give_label
 from imgret_tools.engine.query import Query, QueryPart, parse_part
 from imgret_tools.engine.runtime import Runtime
-from imgret_tools.errors import BadInput, ImageError, ImgretError, NotFound, PathRefused, ReadOnly, own_words
+from imgret_tools.errors import BadInput, ImageError, ImgretError, Message, NotFound, PathRefused, ReadOnly, own_words
 from imgret_tools.library.filters import Condition, parse_where, split_where
 from imgret_tools.pictures.open import open_picture
 from imgret_tools.pictures.thumbnails import thumbnail
@@ -196,6 +196,44 @@ class ImageTools:
             return self.runtime.reencode(
                 library or "default", encoder=self._encoder(encoder), progress=progress, cancelled=cancelled
             )
+
+    def rename_library(self, library: str, name: str) -> str:
+        """Give a library another name, and tell the one that it has now; nothing else of it changes."""
+        self._require_writable("renamed")
+        with self._discreet():
+            return self.runtime.rename(library, name)
+
+    def delete_library(self, library: str) -> int:
+        """Delete what a library knows, never a picture, and tell how many pictures it held."""
+        self._require_writable("deleted")
+        with self._discreet():
+            return self.runtime.delete(library)
+
+    def make_default(self, library: str) -> None:
+        """Let `default` name a library, and the app open with it from its next start on."""
+        self._require_writable("changed")
+        with self._discreet():
+            self.runtime.make_default(library)
+
+    def index_again(
+        self,
+        library: str,
+        *,
+        progress: Callable[[Progress], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> list[IndexReport]:
+        """Bring a library up to date with all the folders that it was indexed from, one after the other."""
+        self._require_writable("indexed")
+        with self._discreet():
+            reports: list[IndexReport] = []
+            for folder in self.runtime.info(library).folders:
+                if not (cancelled and cancelled()):
+                    reports.append(
+                        self.runtime.index(
+                            self.allowed(folder), library=library, progress=progress, cancelled=cancelled
+                        )
+                    )
+            return reports
 
     def search_similar_image(
         self,
@@ -472,7 +510,7 @@ class ImageTools:
         self._require_writable("labelled")
         label = unicodedata.normalize("NFC", label.strip())
         if len(label) > 80 or not label.isprintable():
-            raise BadInput(f"Label {label[:80]!r} cannot be used; give at most 80 printable characters.")
+            raise BadInput("Label {label!r} cannot be used; give at most 80 printable characters.", label=label[:80])
         return give_label(self.runtime, id_, label, library=library)
 
     def jpeg(self, shown: Shown) -> bytes:
@@ -501,7 +539,11 @@ class ImageTools:
             library = self.named(library)
             found = overview.find_entry(self.runtime, library, id_)
             if found is None:
-                raise NotFound(f"Library {library!r} has no image {id_[:40]!r}; ids come from search results.")
+                raise NotFound(
+                    "Library {library!r} has no image {id!r}; ids come from search results.",
+                    library=library,
+                    id=id_[:40],
+                )
             return found
 
     # What may be seen
@@ -513,11 +555,11 @@ class ImageTools:
             yield
         except ImgretError as error:
             if self.runtime.settings.read_only:
-                error.args = (self._without_folders(str(error)), *error.args[1:])
+                error.args = (Message(str(error)).changed(self._without_folders), *error.args[1:])
             raise
         except OSError as error:
             raise BadInput(
-                f"The disk or a file refused: {own_words(error)}. Try another one, or tell the user."
+                "The disk or a file refused: {reason}. Try another one, or tell the user.", reason=own_words(error)
             ) from error
 
     def _without_folders(self, text: str) -> str:
@@ -545,7 +587,9 @@ class ImageTools:
             report,
             query=self._shown_query(report.query),
             hits=[self._shown_hit(hit) for hit in report.hits],
-            notice=self._without_folders(report.notice) if self.runtime.settings.read_only else report.notice,
+            notice=Message(report.notice).changed(self._without_folders)
+            if self.runtime.settings.read_only
+            else report.notice,
         )
 
     def _shown_query(self, query: Mapping[str, Scalar]) -> dict[str, Scalar]:
@@ -619,10 +663,12 @@ class ImageTools:
         missing = [one for condition in wanted for one in _values(condition) if one.casefold() not in known]
         if not missing:
             return report
-        notice = (
-            f"No picture is labelled {', '.join(map(quoted, missing[:3]))}; {_there('labels', missing[0], list(there))}"
+        notice = Message(
+            "No picture is labelled {missing}; {there}",
+            missing=", ".join(map(quoted, missing[:3])),
+            there=_there("labels", missing[0], list(there)),
         )
-        return replace(report, notice=f"{report.notice} {notice}".strip())
+        return replace(report, notice=Message.joined((report.notice, notice)))
 
     # From strings to types
 
@@ -658,23 +704,28 @@ class ImageTools:
             PathRefused: it does not, or is no path at all.
         """
         if "\0" in path or len(path) > 4096 or path.startswith(("file:", "data:")):
-            raise PathRefused(f"{path[:60]!r} is no path; give the plain path of a file or folder.")
+            raise PathRefused("{path!r} is no path; give the plain path of a file or folder.", path=path[:60])
         try:
             real = Path(path).expanduser().resolve()
         except (OSError, RuntimeError, ValueError) as error:
-            raise PathRefused(f"{path[:60]!r} is no path; give the plain path of a file or folder.") from error
+            raise PathRefused(
+                "{path!r} is no path; give the plain path of a file or folder.", path=path[:60]
+            ) from error
         roots = self.runtime.settings.roots
         if not any(real == root or root in real.parents for root in roots):
             shown = ", ".join(map(str, roots)) or "none: it was started in / or the home folder"
             raise PathRefused(
-                f"Path {path!r} is outside the folders this process may read ({shown}); IMGRET_ROOTS adds more."
+                "Path {path!r} is outside the folders this process may read ({shown}); IMGRET_ROOTS adds more.",
+                path=path,
+                shown=shown,
             )
         return real
 
     def _require_writable(self, done: str) -> None:
         if self.runtime.settings.read_only:
             raise ReadOnly(
-                f"This app is shared read-only, so nothing can be {done} here; search what is there instead."
+                "This app is shared read-only, so nothing can be {done} here; search what is there instead.",
+                done=Message(done),
             )
 
     def _encoder(self, spec: str | None) -> str | None:
@@ -726,16 +777,23 @@ class ImageTools:
             return found[0]
         if found:
             ids = ", ".join(f"{entry.id} {quoted(entry.label, 40)}" for entry in found[:_NAMES])
-            raise NotFound(f"{len(found)} pictures are called {name[:80]!r}; give the id of one: {ids}.")
+            raise NotFound(
+                "{count} pictures are called {name!r}; give the id of one: {ids}.",
+                count=len(found),
+                name=name[:80],
+                ids=ids,
+            )
         names = _there("files of the library", Path(name).name, [Path(entry.path).name for entry in entries])
         raise NotFound(
-            f"There is no picture at {name[:200]!r}; give the path of an image file, or an id from a search. {names}"
+            "There is no picture at {name!r}; give the path of an image file, or an id from a search. {names}",
+            name=name[:200],
+            names=names,
         )
 
     def _fetched(self, url: str) -> Image.Image:
         if not self.runtime.settings.allow_urls:
             raise PathRefused(
-                f"URLs are not allowed here ({url[:60]!r}); give a path or an id, or start with --allow-urls."
+                "URLs are not allowed here ({url!r}); give a path or an id, or start with --allow-urls.", url=url[:60]
             )
         from imgret_tools.collect.net.guard import fetch_image
 
@@ -743,7 +801,7 @@ class ImageTools:
             return open_picture(fetch_image(url), max_megapixels=self.runtime.settings.max_megapixels).image
         except ImageError as error:
             raise BadInput(
-                f"What {url[:200]!r} answers is no usable picture: {error}. Give another address."
+                "What {url!r} answers is no usable picture: {error}. Give another address.", url=url[:200], error=error
             ) from error
 
     @staticmethod
@@ -756,14 +814,24 @@ class ImageTools:
         if text is None or text == "":
             return None
         if not is_unicode(text):
-            raise BadInput(f"Argument {name}, {quoted(text, 60)}, is not valid Unicode; give it as UTF-8 text.")
+            raise BadInput(
+                "Argument {name}, {text}, is not valid Unicode; give it as UTF-8 text.",
+                name=name,
+                text=quoted(text, 60),
+            )
         if shows_nothing(text):
             raise BadInput(
-                f"Argument {name} is empty or holds only characters that show nothing; write what the pictures should "
-                "show, or leave it out."
+                "Argument {name} is empty or holds only characters that show nothing; write what the pictures "
+                "should show, or leave it out.",
+                name=name,
             )
         if len(text) > MAX_TEXT:
-            raise BadInput(f"Argument {name} has {len(text)} characters; at most {MAX_TEXT} are read. Shorten it.")
+            raise BadInput(
+                "Argument {name} has {count} characters; at most {most} are read. Shorten it.",
+                name=name,
+                count=len(text),
+                most=MAX_TEXT,
+            )
         return text.strip()
 
 
@@ -789,14 +857,25 @@ def one_of(name: str, value: _T, known: tuple[_T, ...]) -> _T:
         BadInput: it is not; the message names those there are.
     """
     if value not in known:
-        raise BadInput(f"Unknown {name} {value!r}; one of {', '.join(map(str, known))} expected.")
+        raise BadInput(
+            "Unknown {name} {value!r}; one of {known} expected.",
+            name=name,
+            value=value,
+            known=", ".join(map(str, known)),
+        )
     return value
 
 
 def _whole(name: str, value: int, least: int, most: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        span = f"from {least} to {most}" if most < sys.maxsize else f"of at least {least}"
-        raise BadInput(f"Argument {name} is {value!r}; a whole number {span} expected.")
+        span = (
+            Message("from {least} to {most}", least=least, most=most)
+            if most < sys.maxsize
+            else Message("of at least {least}", least=least)
+        )
+        raise BadInput(
+            "Argument {name} is {value!r}; a whole number {span} expected.", name=name, value=value, span=span
+        )
 
 
 def checkpoint_of(spec: str | None) -> str:
@@ -830,8 +909,13 @@ def _values(condition: Condition) -> list[str]:
 def _there(what: str, wanted: str, names: Sequence[str]) -> str:
     """Which names there are, those most like `wanted` first."""
     if not names:
-        return f"There are no {what}."
+        return Message("There are no {what}.", what=Message(what))
     near = difflib.get_close_matches(wanted, names[:20_000], _NAMES, 0.5)
     listed = list(dict.fromkeys([*near, *names[:_NAMES]]))[:_NAMES]
-    more = f" and {len(names) - len(listed)} more" if len(names) > len(listed) else ""
-    return f"{what} there are: {', '.join(quoted(name, 40) for name in listed)}{more}."
+    more = Message(" and {count} more", count=len(names) - len(listed)) if len(names) > len(listed) else ""
+    return Message(
+        "{what} there are: {names}{more}.",
+        what=Message(what),
+        names=", ".join(quoted(name, 40) for name in listed),
+        more=more,
+    )

@@ -66,8 +66,10 @@ class Uploads:
         """
         if len(content) > MOST_BYTES:
             raise BadInput(
-                f"The picture sent has {len(content) / 1e6:.0f} MB; at most {MOST_BYTES / 1e6:.0f} MB are taken. "
-                "Send it smaller: 1000 pixels a side are enough to search with."
+                "The picture sent has {size:.0f} MB; at most {most_bytes:.0f} MB are taken. Send it smaller: 1000 "
+                "pixels a side are enough to search with.",
+                size=len(content) / 1e6,
+                most_bytes=MOST_BYTES / 1e6,
             )
         id_ = f"upload-{hashlib.sha256(content).hexdigest()[:12]}"
         with self._lock:
@@ -77,7 +79,7 @@ class Uploads:
                 APART.check(content, max_megapixels=self._max_megapixels)
             except ImageError as error:
                 raise BadInput(
-                    f"The picture sent cannot be used: {error}. Send a JPEG, PNG, WebP or HEIC file."
+                    "The picture sent cannot be used: {error}. Send a JPEG, PNG, WebP or HEIC file.", error=error
                 ) from error
         with self._lock:
             if id_ not in self._used:
@@ -96,8 +98,10 @@ class Uploads:
             self._forget_old()
             if id_ not in self._used:
                 raise NotFound(
-                    f"There is no upload {id_[:40]!r} here (uploads are kept for {self._seconds / 60:.0f} minutes); "
-                    "send the picture again."
+                    "There is no upload {id!r} here (uploads are kept for {minutes:.0f} minutes); send the picture "
+                    "again.",
+                    id=id_[:40],
+                    minutes=self._seconds / 60,
                 )
             self._touch(id_, self._used[id_][1])
             return self._path(id_)
@@ -137,13 +141,15 @@ def of_data_url(url: str) -> bytes:
     """
     if len(url) > MOST_BYTES * 4 // 3 + 300:
         raise BadInput(
-            f"The data URL has {len(url) / 1e6:.0f} MB; pictures of at most {MOST_BYTES / 1e6:.0f} MB are taken. "
-            "Send it smaller: 1000 pixels a side are enough to search with."
+            "The data URL has {size:.0f} MB; pictures of at most {most_bytes:.0f} MB are taken. Send it "
+            "smaller: 1000 pixels a side are enough to search with.",
+            size=len(url) / 1e6,
+            most_bytes=MOST_BYTES / 1e6,
         )
     head = _HEAD.match(url)
     if head is None or not head["type"].lower().startswith("image/"):
         kind = head["type"] if head else ""
-        raise BadInput(f"A data URL of type {kind[:40]!r} was given; data:image/jpeg;base64,... is expected.")
+        raise BadInput("A data URL of type {kind!r} was given; data:image/jpeg;base64,... is expected.", kind=kind[:40])
     if ";base64" not in head["parameters"].lower():
         raise BadInput("The data URL is not in base64; data:image/jpeg;base64,... is expected.")
     data = "".join(unquote(url[head.end() :]).split())
@@ -151,5 +157,5 @@ def of_data_url(url: str) -> bytes:
         return base64.b64decode(data + "=" * (-len(data) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
         raise BadInput(
-            f"The data URL's base64 is broken ({error}); encode the whole file, and send it unchanged."
+            "The data URL's base64 is broken ({error}); encode the whole file, and send it unchanged.", error=error
         ) from error

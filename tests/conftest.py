@@ -28,7 +28,9 @@ from imgret_tools.records import Entry
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-hypothesis.settings.register_profile("long")  # what test_fuzz tries much more under
+hypothesis.settings.register_profile("patient", deadline=None)  # no test asserts a duration
+hypothesis.settings.register_profile("long", deadline=None)  # what test_fuzz tries much more under
+hypothesis.settings.load_profile("patient")
 
 ROOT = Path(__file__).parent.parent
 
@@ -131,10 +133,11 @@ def multiply(photos: Path, times: int) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """In CI, on a machine that others load, a test in a browser has a second try; it is counted as a rerun in the summary."""
-    if os.environ.get("CI"):
-        for item in items:
-            if "browser" in getattr(item, "fixturenames", ()):
+    """Tests in a browser are slow; in CI, on a machine that others load, they have a second try, counted as a rerun."""
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+            if os.environ.get("CI"):
                 item.add_marker(pytest.mark.flaky(reruns=1))
 
 

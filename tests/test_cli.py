@@ -252,3 +252,14 @@ def test_text_that_is_no_unicode_is_refused_in_one_line(world: Path) -> None:
         done = raw(world, "search", *arguments)
         assert (done.returncode, done.stderr.count(b"\n")) == (1, 1)
         assert b"Unicode" in done.stderr or b"show nothing" in done.stderr
+
+
+def test_a_library_is_renamed_and_made_the_default(world: Path) -> None:
+    assert imgret(world, "index", "photos", "--encoder", "mini", "--library", "one").returncode == 0
+    assert answer(imgret(world, "rename", "one", "Một", "--json")) == {"library": "one", "name": "Một"}
+    found = json.dumps(answer(imgret(world, "libraries", "--json")), ensure_ascii=False)
+    assert '"Một"' in found
+    assert '"one"' not in found
+    refused = imgret(world, "libraries", "--default", "one")
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    assert imgret(world, "delete", "Một", "--yes").returncode == 0

@@ -18,6 +18,8 @@ from mcp.client.stdio import stdio_client
 from imgret_tools import ImageTools, Runtime, Settings
 from imgret_tools.tools import TOOLS
 
+pytestmark = pytest.mark.slow
+
 SERVE = ("-m", "imgret_tools.cli", "mcp")
 
 

@@ -10,7 +10,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from conftest import ROOT, copy_photos
+
+pytestmark = pytest.mark.slow
 
 ROUND = """
 import sys

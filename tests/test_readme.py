@@ -19,7 +19,9 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 DOCS = "\n".join([README, *(page.read_text("utf-8") for page in PAGES)])
-START = "python3 -m venv .venv && .venv/bin/pip install -c constraints.txt -e . && .venv/bin/python gradio_app.py"
+START = (
+    "python3 -m venv .venv && .venv/bin/pip install -c constraints.txt -e '.[all]' && .venv/bin/python gradio_app.py"
+)
 TEST = "python3 -m venv .venv && .venv/bin/pip install -c constraints.txt -e '.[test]' && .venv/bin/pytest"
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 
-from langchain_core.language_models import BaseChatModel
-
 from imgret_tools.errors import ImgretError
+from imgret_tools.extras import needs
+
+with needs("langchain"):
+    from langchain_core.language_models import BaseChatModel
 
 OFFLINE = "offline"
 
@@ -37,27 +39,36 @@ def make_model(name: str = "") -> BaseChatModel:
     provider, colon, model = name.partition(":")
     if not colon or not provider or not model:
         raise ModelError(
-            f"IMGRET_MODEL is {name!r}; expected provider:model, such as anthropic:MODEL or ollama:MODEL. "
-            "Leave it empty for the offline model."
+            "IMGRET_MODEL is {name!r}; expected provider:model, such as anthropic:MODEL or ollama:MODEL. Leave "
+            "it empty for the offline model.",
+            name=name,
         )
     key = KEYS.get(provider)
     if key and not os.environ.get(key):
-        raise ModelError(f"Model {name} needs a key: set {key}, or leave IMGRET_MODEL empty for the offline model.")
+        raise ModelError(
+            "Model {name} needs a key: set {key}, or leave IMGRET_MODEL empty for the offline model.",
+            name=name,
+            key=key,
+        )
     try:
         from langchain.chat_models import init_chat_model
 
         made = init_chat_model(model, model_provider=provider)
     except ImportError as error:
         package = f"langchain-{provider.replace('_', '-')}"
-        raise ModelError(f"Model {name} needs packages that are missing: pip install langchain {package}") from error
+        raise ModelError(
+            "Model {name} needs packages that are missing: pip install langchain {package}", name=name, package=package
+        ) from error
     except ValueError as error:
         raise ModelError(
-            f"LangChain makes no model of provider {provider!r}; see its list for init_chat_model."
+            "LangChain makes no model of provider {provider!r}; see its list for init_chat_model.", provider=provider
         ) from error
     except Exception as error:
         raise ModelError(
-            f"Model {name} could not be made ({type(error).__name__}); check its name and settings."
+            "Model {name} could not be made ({kind}); check its name and settings.",
+            name=name,
+            kind=type(error).__name__,
         ) from error
     if not isinstance(made, BaseChatModel):
-        raise ModelError(f"Model {name} is no chat model; name one with provider:model.")
+        raise ModelError("Model {name} is no chat model; name one with provider:model.", name=name)
     return made

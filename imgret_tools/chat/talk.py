@@ -86,7 +86,9 @@ class ChatTools(ImageTools):
         if NUMBERED.fullmatch(image.strip()):
             if image.strip() not in self._names:
                 names = ", ".join(self._names) or "none"
-                raise BadInput(f"There is no picture {image[:40]!r} in this chat; there are: {names}.")
+                raise BadInput(
+                    "There is no picture {image!r} in this chat; there are: {names}.", image=image[:40], names=names
+                )
             image = self._names[image.strip()]
         return super().picture(image, library)
 
@@ -157,7 +159,7 @@ class Chat:
             status = getattr(error, "status_code", None)
             shown = type(error).__name__ + (f", status {status}" if status else "")
             raise ModelError(
-                f"The chat model did not answer ({shown}). Check its name and key, or try again."
+                "The chat model did not answer ({shown}). Check its name and key, or try again.", shown=shown
             ) from None
         if whole is None:
             raise ModelError("The chat model sent an empty answer. Try again.")

@@ -74,23 +74,37 @@ class Spec(Record):
     def __post_init__(self) -> None:
         if "{search_term}" not in self.url:
             raise BadInput(
-                f"url is {self.url!r}; it needs {{search_term}} in it, like https://host/search?q={{search_term}}."
+                "url is {url!r}; it needs {{search_term}} in it, like https://host/search?q={{search_term}}.",
+                url=self.url,
             )
         try:
             host_of(self.page_url("category", "term", self.first_page))
         except (KeyError, IndexError, ValueError, PathRefused) as error:
-            raise BadInput(f"url is {self.url!r}, which cannot be filled in ({error}); use {{search_term}}.") from error
+            raise BadInput(
+                "url is {url!r}, which cannot be filled in ({error}); use {{search_term}}.", url=self.url, error=error
+            ) from error
         if not any(self.categories.values()):
             raise BadInput('categories is empty; give terms for each, like {"fruit": ["orange", "apple"]}.')
         for name, allowed in (("mode", get_args(Mode)), ("classes", get_args(Classes))):
             if getattr(self, name) not in allowed:
-                raise BadInput(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(allowed)}.")
+                raise BadInput(
+                    "{name} is {value!r}; it must be one of {allowed}.",
+                    name=name,
+                    value=getattr(self, name),
+                    allowed=", ".join(allowed),
+                )
         for name in ("max_images", "max_rounds", "page_step", "max_bytes", "train"):
             if getattr(self, name) < 1:
-                raise BadInput(f"{name} is {getattr(self, name)}; it must be at least 1.")
+                raise BadInput("{name} is {value}; it must be at least 1.", name=name, value=getattr(self, name))
         for name, (least, most) in _RANGES.items():  # said before the first request, not by the last step
             if not least <= getattr(self, name) <= most:
-                raise BadInput(f"{name} is {getattr(self, name)}; it must be between {least} and {most}.")
+                raise BadInput(
+                    "{name} is {value}; it must be between {least} and {most}.",
+                    name=name,
+                    value=getattr(self, name),
+                    least=least,
+                    most=most,
+                )
         if self.mode == "json" and self.json is None:
             raise BadInput(
                 "mode json needs a key json that says where the URLs are, like {items: results, image: urls.full}."
@@ -99,7 +113,9 @@ class Spec(Record):
             try:
                 re.compile(pattern)
             except re.error as error:
-                raise BadInput(f"rewrite holds {pattern!r}, which is no regular expression ({error}).") from error
+                raise BadInput(
+                    "rewrite holds {pattern!r}, which is no regular expression ({error}).", pattern=pattern, error=error
+                ) from error
 
     @property
     def paged(self) -> bool:
@@ -128,16 +144,22 @@ def load_spec(source: str | Path | Mapping[str, object]) -> Spec:
     data = source if isinstance(source, Mapping) else _read(Path(source))
     known = {f.name: f for f in dataclasses.fields(Spec)}
     if unknown := sorted(set(data) - set(known)):
-        raise BadInput(f"The spec has keys nobody knows: {', '.join(unknown)}. Known keys: {', '.join(known)}.")
+        raise BadInput(
+            "The spec has keys nobody knows: {unknown}. Known keys: {known}.",
+            unknown=", ".join(unknown),
+            known=", ".join(known),
+        )
     if missing := sorted({"url", "categories"} - set(data)):
-        raise BadInput(f"The spec lacks {' and '.join(missing)}.")
+        raise BadInput("The spec lacks {missing}.", missing=" and ".join(missing))
     given = dict(data)
     given["categories"] = _categories(given["categories"])
     given["rewrite"] = _rules(given.get("rewrite", []))
     if (fields := given.get("json")) is not None and not isinstance(fields, JsonFields):
         names = {f.name for f in dataclasses.fields(JsonFields)}
         if not isinstance(fields, Mapping) or "image" not in fields or not names.issuperset(fields):
-            raise BadInput(f"json is {fields!r}; it is a mapping with image and maybe items, page, license, credit.")
+            raise BadInput(
+                "json is {fields!r}; it is a mapping with image and maybe items, page, license, credit.", fields=fields
+            )
         given["json"] = JsonFields(**{str(key): str(value) for key, value in fields.items()})
     for name, value in given.items():
         default = known[name].default
@@ -145,9 +167,17 @@ def load_spec(source: str | Path | Mapping[str, object]) -> Spec:
         if isinstance(default, bool | int | float | str) and (
             not isinstance(value, wanted) or isinstance(value, bool) != isinstance(default, bool)
         ):
-            raise BadInput(f"{name} is {value!r}; expected {wanted[-1].__name__}, like {default!r}.")
+            raise BadInput(
+                "{name} is {value!r}; expected {kind}, like {default!r}.",
+                name=name,
+                value=value,
+                kind=wanted[-1].__name__,
+                default=default,
+            )
     if not isinstance(given["url"], str):
-        raise BadInput(f"url is {given['url']!r}; expected text like https://host/search?q={{search_term}}.")
+        raise BadInput(
+            "url is {given!r}; expected text like https://host/search?q={{search_term}}.", given=given["url"]
+        )
     return Spec(**given)  # type: ignore[arg-type]
 
 
@@ -158,7 +188,11 @@ def load_urls(path: Path) -> Urls:
         if not isinstance(terms, Mapping) or not all(
             isinstance(urls, list) and all(isinstance(url, str) for url in urls) for urls in terms.values()
         ):
-            raise BadInput(f"{path} holds {category!r} in another shape; expected {{category: {{term: [url, ...]}}}}.")
+            raise BadInput(
+                "{path} holds {category!r} in another shape; expected {{category: {{term: [url, ...]}}}}.",
+                path=path,
+                category=category,
+            )
     return {str(category): {str(t): list(urls) for t, urls in terms.items()} for category, terms in data.items()}  # type: ignore[attr-defined]
 
 
@@ -178,9 +212,9 @@ def _read(path: Path) -> dict[str, object]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise NotFound(f"There is no file {path}.") from None
+        raise NotFound("There is no file {path}.", path=path) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path} cannot be read as UTF-8 text ({error}).") from error
+        raise BadInput("{path} cannot be read as UTF-8 text ({error}).", path=path, error=error) from error
     try:
         if path.suffix.lower() in (".yaml", ".yml"):
             import yaml  # type: ignore[import-untyped]
@@ -188,27 +222,37 @@ def _read(path: Path) -> dict[str, object]:
             try:
                 data = yaml.safe_load(text)
             except yaml.YAMLError as error:
-                raise BadInput(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+                raise BadInput(
+                    "{path} is not YAML: {reason}", path=path, reason=" ".join(str(error).split())
+                ) from error
         else:
             data = json.loads(text)
     except json.JSONDecodeError as error:
-        raise BadInput(f"{path} is not JSON: {error}.") from error
+        raise BadInput("{path} is not JSON: {error}.", path=path, error=error) from error
     except ModuleNotFoundError as error:
-        raise BadInput(f"{path} is YAML, which needs PyYAML: pip install pyyaml, or write it as JSON.") from error
+        raise BadInput(
+            "{path} is YAML, which needs PyYAML: pip install 'imgret-tools[collect]', or write it as JSON.", path=path
+        ) from error
     if not isinstance(data, dict):
-        raise BadInput(f"{path} holds a {type(data).__name__}; expected a mapping of names to values.")
+        raise BadInput(
+            "{path} holds a {kind}; expected a mapping of names to values.", path=path, kind=type(data).__name__
+        )
     return data
 
 
 def _categories(data: object) -> dict[str, list[str]]:
     if not isinstance(data, Mapping):
-        raise BadInput(f"categories is {data!r}; expected a mapping like {{fruit: [orange, apple]}}.")
+        raise BadInput("categories is {data!r}; expected a mapping like {{fruit: [orange, apple]}}.", data=data)
     found: dict[str, list[str]] = {}
     for category, terms in data.items():
         if not isinstance(terms, list | tuple) or not all(
             isinstance(t, str | int | float) and str(t).strip() for t in terms
         ):
-            raise BadInput(f"categories holds {category!r}: {terms!r}; expected a list of search terms.")
+            raise BadInput(
+                "categories holds {category!r}: {terms!r}; expected a list of search terms.",
+                category=category,
+                terms=terms,
+            )
         found[str(category)] = [str(term).strip() for term in terms]
     return found
 
@@ -219,5 +263,5 @@ def _rules(data: object) -> list[tuple[str, str]]:
         isinstance(rule, list | tuple) and len(rule) == 2 and all(isinstance(part, str) for part in rule)
         for rule in rules
     ):
-        raise BadInput(f"rewrite is {data!r}; expected {{pattern: replacement}} or a list of such pairs.")
+        raise BadInput("rewrite is {data!r}; expected {{pattern: replacement}} or a list of such pairs.", data=data)
     return [(pattern, replacement) for pattern, replacement in rules]

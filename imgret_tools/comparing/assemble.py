@@ -32,7 +32,8 @@ from imgret_tools.comparing.report import (
     QuerySetRow,
     note,
 )
-from imgret_tools.errors import BadInput
+from imgret_tools.comparing.weak import Answer, default_way, weaknesses
+from imgret_tools.errors import BadInput, Message
 from imgret_tools.metrics import METRICS
 from imgret_tools.records import Failure, Hit, Scalar
 
@@ -140,6 +141,7 @@ def compare_set(
     judgements: list[list[Judgement]] = []
     recalls: list[list[float | None]] = []
     labels: list[str] = []
+    answers: list[Answer] = []
     counts = dict.fromkeys(("unlabelled", "absent", "own", "alone"), 0)
     absent: set[str] = set()
     example: tuple[float, Probe] | None = None
@@ -150,6 +152,9 @@ def compare_set(
         everyone.append([_shortened(ranking, max(k, DEPTH)) for ranking in rankings])
         judgements.append(judged)
         labels.append(probe.label if relevant.any() else "")
+        way = default_way(rankings)
+        if relevant.any():
+            answers.append(_answer(probe, rankings[way], judged[way], min(k, int(relevant.sum()))))
         counts["own"] += bool(ranker.own(probe).any())
         if not probe.label:
             counts["unlabelled"] += 1
@@ -166,9 +171,11 @@ def compare_set(
             example = (spread, probe)
         done(len(everyone))
     if example is None:
-        why = f"; the first could not be opened: {failed[0]}" if failed else ""
+        why = Message("; the first could not be opened: {failed}", failed=str(failed[0])) if failed else ""
         raise BadInput(
-            f"Folder {folder} holds no query picture that can be compared{why}; give a folder <class>/<picture>."
+            "Folder {folder} holds no query picture that can be compared{why}; give a folder <class>/<picture>.",
+            folder=folder,
+            why=why,
         )
     rows = _set_rows(everyone, judgements, recalls, labels)
     agreement = agreement_of(ranker, everyone)
@@ -204,6 +211,18 @@ def compare_set(
         failed=failed,
         seconds=round(time.perf_counter() - started, 3),
         example=shown,
+        weak=weaknesses(ranker, rows[way], answers),
+    )
+
+
+def _answer(probe: Probe, ranking: Ranking, judged: Judgement, count: int) -> Answer:
+    return Answer(
+        str(probe.query.get("image")),
+        probe.label,
+        ranking.numbers[:count].copy(),
+        ranking.values[:count].copy(),
+        judged.precision_at_k or 0.0,
+        judged.average_precision or 0.0,
     )
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from imgret_tools.comparing.html import MOST_HITS, WORDS, fragment, page
+from imgret_tools.comparing.html import MOST_HITS, MOST_MISSED, WORDS, fragment, page
 from imgret_tools.comparing.report import (
     Comparison,
     ComparisonRow,
@@ -103,6 +103,14 @@ def pictures_of(comparison: Compared, runtime: Runtime) -> dict[str, Image.Image
         if (picture := thumbnail_of(single.library, runtime, id_)) is not None:
             found[id_] = picture
     query = _query_picture(single, runtime)
+    weak = comparison.weak if isinstance(comparison, QuerySetComparison) else None
+    for one in weak.queries[:MOST_MISSED] if weak is not None else ():
+        for name, picture in (
+            (one.query, _opened(one.query, runtime)),
+            (one.hit.id, thumbnail_of(single.library, runtime, one.hit.id)),
+        ):
+            if picture is not None:
+                found[name] = picture
     return found if query is None else {**found, "": query}
 
 
@@ -111,6 +119,10 @@ def _query_picture(comparison: Comparison, runtime: Runtime) -> Image.Image | No
     for id_ in filter(None, (name, *comparison.left_out)):
         if (picture := thumbnail_of(comparison.library, runtime, id_)) is not None:
             return picture
+    return _opened(name, runtime)
+
+
+def _opened(name: str, runtime: Runtime) -> Image.Image | None:
     try:
         return runtime.open_query(Path(name), _SIDE) if name else None
     except ImgretError:
@@ -259,5 +271,7 @@ def _write(path: Path, content: bytes) -> None:
         path.write_bytes(content)
     except OSError as error:
         raise BadInput(
-            f"Cannot write {path} ({error.strerror}); give a file in a folder that is there and writable."
+            "Cannot write {path} ({strerror}); give a file in a folder that is there and writable.",
+            path=path,
+            strerror=error.strerror,
         ) from error

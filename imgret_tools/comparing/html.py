@@ -9,7 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
-from imgret_tools.comparing.report import Agreement, Comparison, ComparisonRow, Note, QuerySetComparison, shown, telling
+from imgret_tools.comparing.report import (
+    Agreement,
+    Comparison,
+    ComparisonRow,
+    Note,
+    QuerySetComparison,
+    Weaknesses,
+    shown,
+    telling,
+)
 from imgret_tools.records import Hit
 
 WORDS: dict[str, str] = {
@@ -31,6 +40,10 @@ WORDS: dict[str, str] = {
     "shows": "What the comparison shows",
     "classes": "By label",
     "queries": "queries",
+    "weak": "Where search is weak",
+    "weak_hint": "By {way}, the worst first; of the first {k} places as many count as there are right images.",
+    "taken_for": "taken for (images)",
+    "weak_queries": "Weakest queries, with their first wrong hit",
     "nothing": "nothing to show",
     "same_hits": "Re-ranked candidates of the index that give the hits of the exact rows are not drawn.",
     "chroma": "Chroma: {name} {value}",
@@ -40,11 +53,13 @@ WORDS: dict[str, str] = {
 }
 """The captions in English; a page in another language gives its own, and `define_...` for the definitions."""
 
+MOST_MISSED = 12
+"""Weak queries drawn; the JSON has more."""
 MOST_HITS = 10
 """Hits drawn in a row of the grid; the JSON has all k."""
 
 Pictures = Mapping[str, str]
-"""Data URIs by image id; the query's own under ""."""
+"""Data URIs by image id; the query's own under "", those of a set's weak queries under their path."""
 
 _STYLE = """
 .imgret-cmp{font:14px/1.4 system-ui,sans-serif;color:inherit}
@@ -60,6 +75,10 @@ _STYLE = """
 .imgret-cmp .right div{border-color:#1a9850}
 .imgret-cmp .wrong div{border-color:#d73027;border-style:dashed}
 .imgret-cmp .hit small{overflow-wrap:anywhere}
+.imgret-cmp .missed{display:flex;flex-wrap:wrap;gap:1em}
+.imgret-cmp figure{margin:0;width:212px}
+.imgret-cmp figure div{display:flex;gap:4px}
+.imgret-cmp figure small{overflow-wrap:anywhere}
 .imgret-cmp .bar{position:relative;width:140px;height:.8em;background:#8883}
 .imgret-cmp .bar i,.imgret-cmp .bar b{position:absolute;top:0;bottom:0;left:0;background:#4575b4}
 .imgret-cmp .bar b{top:calc(50% - 1px);bottom:auto;height:2px;background:#d95f02}
@@ -94,6 +113,8 @@ def fragment(
         parts.append(_quality_of_set(comparison, words))
         if comparison.example is not None:
             parts += [f"<h3>{escape(words['example'])}</h3>", _grid(comparison.example, pictures, words)]
+    if isinstance(comparison, QuerySetComparison) and comparison.weak is not None:
+        parts.append(_weak(comparison, comparison.weak, pictures, words))
     parts.append(_agreement(comparison.agreement, words))
     if isinstance(comparison, QuerySetComparison):
         parts.append(_classes(comparison, words))
@@ -257,3 +278,26 @@ def _classes(comparison: QuerySetComparison, words: Mapping[str, str]) -> str:
     ]
     summary = f"{words['classes']} (P@{comparison.k})"
     return f"<details><summary>{escape(summary)}</summary>{_table(heads, body)}</details>"
+
+
+def _weak(comparison: QuerySetComparison, weak: Weaknesses, pictures: Pictures, words: Mapping[str, str]) -> str:
+    """The classes with what they are taken for, and the queries that fail beside their first wrong hit, folded."""
+    figures, taken = comparison.classes_of(weak.way), dict[str, list[str]]()
+    for one in weak.confusions:
+        taken.setdefault(one.label, []).append(f"{one.taken_for or words['no_label']} {one.places}")
+    heads = [words["label"], words["queries"], "P@1", f"P@{comparison.k}", "mAP", words["taken_for"]]
+    body = [
+        f"<th scope='row'>{escape(label)}</th><td>{(found := figures[label]).queries}</td>"
+        f"<td>{found.precision_at_1:.2f}</td><td>{found.precision_at_k:.2f}</td><td>{found.map:.2f}</td>"
+        f"<td>{escape(', '.join(taken.get(label, [])))}</td>"
+        for label in weak.classes
+    ]
+    missed = "".join(
+        f"<figure><div>{_picture(pictures.get(one.query, ''), one.query)}{_picture(pictures.get(one.hit.id, ''), one.hit.id)}"
+        f"</div><small>{escape(one.label)} · AP {one.average_precision:.2f}</small>"
+        f"<br><small>✗ {one.hit.rank}. {escape(one.hit.label or words['no_label'])}</small></figure>"
+        for one in weak.queries[:MOST_MISSED]
+    )
+    drawn = f"<h4>{escape(words['weak_queries'])}</h4><div class='missed'>{missed}</div>" if missed else ""
+    hint = words["weak_hint"].format(way=weak.way, k=comparison.k)
+    return f"<details><summary>{escape(words['weak'])}</summary><p>{escape(hint)}</p>{_table(heads, body)}{drawn}</details>"

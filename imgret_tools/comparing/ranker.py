@@ -78,7 +78,8 @@ class Ranker:
         self.view, self.card, self.k = view, view.card, k
         if not len(view):
             raise BadInput(
-                f"Library {view.card.name!r} holds no images, so nothing can be compared; index a folder into it."
+                "Library {name!r} holds no images, so nothing can be compared; index a folder into it.",
+                name=view.card.name,
             )
         self.candidates = max(4 * k, k + 50)
         self.numbers, self.ids = view.in_order_of_ids()

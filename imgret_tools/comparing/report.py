@@ -251,6 +251,46 @@ class QuerySetRow(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class Confusion(Record):
+    """Images of `taken_for` ("" without a label) among the first hits of queries of `label`.
+
+    `places` is how many, `queries` in how many queries; `query` and `hit` (an id) are the highest placed one as an example.
+    """
+
+    label: str
+    taken_for: str
+    queries: int
+    places: int
+    query: str
+    hit: str
+
+
+@dataclass(frozen=True, slots=True)
+class MissedQuery(Record):
+    """A query that found a wrong image where a right one could have been; `hit` is the first of them."""
+
+    query: str
+    label: str
+    precision_at_k: float
+    average_precision: float
+    hit: Hit
+
+
+@dataclass(frozen=True, slots=True)
+class Weaknesses(Record):
+    """Where the row `way`, the one a search without options takes, is weak: the worst first, of each list at most 50.
+
+    `classes` are labels by their mAP (figures: `QuerySetRow.classes`), `confusions` go by places, `queries` by average
+    precision. Of a query's first k places as many count as there are right images.
+    """
+
+    way: str
+    classes: list[str]
+    confusions: list[Confusion]
+    queries: list[MissedQuery]
+
+
+@dataclass(frozen=True, slots=True)
 class QuerySetComparison(Record):
     """A labelled set of queries under every measure on every space.
 
@@ -274,6 +314,7 @@ class QuerySetComparison(Record):
     failed: list[Failure]
     seconds: float
     example: Comparison | None = None
+    weak: Weaknesses | None = None
     definitions: dict[str, str] = field(default_factory=lambda: dict(DEFINITIONS))
 
     def __str__(self) -> str:
@@ -291,7 +332,41 @@ class QuerySetComparison(Record):
                 f"{shown(row.recall_at_k)} | {row.seconds * 1e3:.1f}"
             )
         lines += map(str, (*self.findings, *self.by_construction, *self.notes))
+        lines += self._weak_lines()
         return "\n".join([*lines, *(f"failed {failure}" for failure in self.failed[:5])])
+
+    def _weak_lines(self) -> list[str]:
+        weak = self.weak
+        if weak is None or not weak.queries:
+            return []
+        of_class = self.classes_of(weak.way)
+        classes = [
+            f"{quoted(label, 40)} {found.precision_at_1:.2f} {found.precision_at_k:.2f} {found.map:.2f}"
+            for label in weak.classes[:_TOLD]
+            if (found := of_class[label]).map < 1
+        ]
+        confusions = [
+            f"{quoted(one.label, 40)} for {quoted(one.taken_for, 40) if one.taken_for else 'no label'} {one.places}"
+            for one in weak.confusions[:_TOLD]
+        ]
+        queries = [
+            f"{quoted(one.query, 60)} {one.average_precision:.2f}, hit {one.hit.rank} is {one.hit.id}"
+            f"{f' {quoted(one.hit.label, 40)}' if one.hit.label else ''}"
+            for one in weak.queries[:_TOLD]
+        ]
+        return [
+            f"Weakest classes by {weak.way} (P@1 P@{self.k} mAP): {'; '.join(classes)}.",
+            f"Taken for another (images among the first {self.k}): {'; '.join(confusions)}.",
+            f"Weakest queries (AP, first wrong hit): {'; '.join(queries)}.",
+        ]
+
+    def classes_of(self, way: str) -> dict[str, ClassQuality]:
+        """The figures of every label by the row of that name."""
+        return next(row.classes for row in self.rows if row.name == way)
+
+
+_TOLD = 5
+"""Weak classes, confusions and queries that a text names; the record holds more."""
 
 
 def telling(rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:

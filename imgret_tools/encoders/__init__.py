@@ -20,7 +20,7 @@ from typing import Literal, get_args
 
 from imgret_tools.encoders.nicknames import NICKNAMES, spec_of
 from imgret_tools.encoders.protocol import Encoder, Rows
-from imgret_tools.errors import BadInput
+from imgret_tools.errors import BadInput, Message
 from imgret_tools.records import EncoderInfo, EncoderList
 
 __all__ = [
@@ -71,7 +71,11 @@ def make_encoder(
         EncoderError: the weights are not on this machine and the hub does not answer within 4 s.
     """
     if precision not in get_args(Precision):
-        raise BadInput(f"unknown precision {precision!r}; expected one of {', '.join(get_args(Precision))}")
+        raise BadInput(
+            "unknown precision {precision!r}; expected one of {known}",
+            precision=precision,
+            known=", ".join(get_args(Precision)),
+        )
     spec = spec_of(spec)
     if spec.partition(":")[0] == _MINI:
         from imgret_tools.encoders.mini import Mini, recipe_named
@@ -85,8 +89,10 @@ def make_encoder(
         weights.require_reachable(source)
         return OpenClip(source, device=device, precision=precision, cache=cache)
     raise BadInput(
-        f"unknown encoder {spec!r}; expected mini, {', '.join(nickname.name for nickname in NICKNAMES)} (`imgret encoders` "
-        "says what they are), openclip:MODEL/PRETRAINED_TAG, openclip:hf-hub:ORG/NAME or openclip:MODEL:/path/to/checkpoint"
+        "unknown encoder {spec!r}; expected mini, {nicknames} (`imgret encoders` says what they are), "
+        "openclip:MODEL/PRETRAINED_TAG, openclip:hf-hub:ORG/NAME or openclip:MODEL:/path/to/checkpoint",
+        spec=spec,
+        nicknames=", ".join(nickname.name for nickname in NICKNAMES),
     )
 
 
@@ -142,10 +148,17 @@ def choose(*, timeout: float = 4.0) -> Choice:
         return Choice(source.spec, "")
     reason = weights.unreachable(source, timeout=timeout)
     if not reason:
-        return Choice(source.spec, f"The weights of {source.spec} (about 600 MB) are fetched from the hub once.")
+        return Choice(
+            source.spec,
+            Message("The weights of {spec} (about 600 MB) are fetched from the hub once.", spec=source.spec),
+        )
     return Choice(
         _MINI,
-        f"Encoder mini was chosen: the weights of {source.spec} are not on this machine and {reason}. "
-        f"To switch once the hub can be reached, `imgret reencode --encoder {source.spec}`, or with "
-        "openclip:ViT-B-32:/path/to/checkpoint.",
+        Message(
+            "Encoder mini was chosen: the weights of {spec} are not on this machine and {reason}. To switch "
+            "once the hub can be reached, `imgret reencode --encoder {spec}`, or with "
+            "openclip:ViT-B-32:/path/to/checkpoint.",
+            spec=source.spec,
+            reason=reason,
+        ),
     )

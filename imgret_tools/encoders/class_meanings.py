@@ -30,10 +30,15 @@ def class_vectors() -> Rows:
         vectors = np.load(FILE).astype(np.float32)
     except (OSError, ValueError) as error:
         raise EncoderError(
-            f"{FILE} cannot be read ({error}); it is part of imgret-tools: install that again"
+            "{file} cannot be read ({error}); it is part of imgret-tools: install that again", file=FILE, error=error
         ) from error
     if vectors.shape != (_CLASSES, DIM):
-        raise EncoderError(f"{FILE} holds {vectors.shape}, expected {(_CLASSES, DIM)}: install imgret-tools again")
+        raise EncoderError(
+            "{file} holds {shape}, expected {expected}: install imgret-tools again",
+            file=FILE,
+            shape=vectors.shape,
+            expected=(_CLASSES, DIM),
+        )
     return np.asarray(vectors, dtype=np.float32)
 
 

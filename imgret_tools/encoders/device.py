@@ -25,8 +25,10 @@ def resolve_device(device: str = "") -> str:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).strip().splitlines()[0]
         raise BadInput(
-            f"device {device!r} cannot be used here ({reason}); expected cpu, cuda, cuda:0 or mps: "
-            "leave IMGRET_DEVICE unset to take the best there is"
+            "device {device!r} cannot be used here ({reason}); expected cpu, cuda, cuda:0 or mps: leave "
+            "IMGRET_DEVICE unset to take the best there is",
+            device=device,
+            reason=reason,
         ) from None
     return device
 

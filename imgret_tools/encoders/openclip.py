@@ -28,7 +28,7 @@ from PIL import Image
 from imgret_tools.encoders import clip_tokens, weights
 from imgret_tools.encoders.device import machine, processor, resolve_device
 from imgret_tools.encoders.glossary.vietnamese import in_english
-from imgret_tools.encoders.onnx import Array, Graph, TorchTower, Tower, Unusable, open_session, open_tower
+from imgret_tools.encoders.onnx import Array, Graph, TorchTower, Tower, Unusable, meanwhile, open_session, open_tower
 from imgret_tools.encoders.preprocess import Preprocess
 from imgret_tools.encoders.protocol import Rows
 from imgret_tools.encoders.torchvision_guard import guard_torchvision
@@ -167,8 +167,9 @@ class OpenClip:
         rows = np.zeros((len(texts), self.dim), dtype=np.float32)
         for start in range(0, len(texts), _BATCH):
             batch = list(texts[start : start + _BATCH])
+            tower = self._text_tower
             tokens = self._tokenize([in_english(text) for text in batch] if self.translates else batch)
-            rows[start : start + _BATCH] = _unit(self._text_tower(tokens)[0])
+            rows[start : start + _BATCH] = _unit(tower(tokens)[0])
         return rows
 
     # What the files say
@@ -231,7 +232,9 @@ class OpenClip:
         try:
             tokenizer: Callable[[list[str]], Tensor] = open_clip.get_tokenizer(self._identifier)
         except Exception as error:  # transformers and the hub's client each raise their own
-            raise EncoderError(f"the tokenizer of {self.name} does not load ({_first_lines(error)})") from error
+            raise EncoderError(
+                "the tokenizer of {name} does not load ({reason})", name=self.name, reason=_first_lines(error)
+            ) from error
         return tokenizer
 
     @property
@@ -239,13 +242,20 @@ class OpenClip:
         with self._lock:
             if self._texts is None:
                 if self._wanted_device in ("", "cpu"):
-                    self._texts = open_tower(self._text_graph(), self._cache)
+                    graph = self._text_graph()
+                    with meanwhile(self._learn_to_read):
+                        self._texts = open_tower(graph, self._cache)
                 else:
                     self._texts = TorchTower(
                         _text_module(self._load(), trimmed=self._reads_to_the_end_token),
                         device=resolve_device(self._wanted_device),
                     )
             return self._texts
+
+    def _learn_to_read(self) -> None:
+        if self._has_clip_tokens:
+            in_english("")
+            clip_tokens.pieces("")
 
     def _text_graph(self) -> Graph:
         trimmed = self._reads_to_the_end_token
@@ -407,8 +417,11 @@ class OpenClip:
             )
         except Exception as error:  # torch, safetensors, pickle and open_clip each raise their own
             raise EncoderError(
-                f"{file} does not load as {source.model or 'the model of its ' + weights.CONFIG} "
-                f"({_first_lines(error)}); expected weights of that architecture: name the model they were trained as"
+                "{file} does not load as {model} ({reason}); expected weights of that architecture: name the model "
+                "they were trained as",
+                file=file,
+                model=source.model or "the model of its " + weights.CONFIG,
+                reason=_first_lines(error),
             ) from error
         loaded: nn.Module = model.eval().requires_grad_(False)
         return loaded

@@ -60,10 +60,15 @@ def common() -> Rows:
         mean = np.load(FILE).astype(np.float32)
     except (OSError, ValueError) as error:
         raise EncoderError(
-            f"{FILE} cannot be read ({error}); it is part of imgret-tools: install that again"
+            "{file} cannot be read ({error}); it is part of imgret-tools: install that again", file=FILE, error=error
         ) from error
     if mean.shape != (DIM,):
-        raise EncoderError(f"{FILE} holds {mean.shape}, expected {(DIM,)}: install imgret-tools again")
+        raise EncoderError(
+            "{file} holds {shape}, expected {expected}: install imgret-tools again",
+            file=FILE,
+            shape=mean.shape,
+            expected=(DIM,),
+        )
     return np.asarray(mean, np.float32)
 
 

@@ -58,7 +58,9 @@ class Preprocess:
             if isinstance(value, (int, float)):
                 value = (value,) * 3
             if not isinstance(value, (list, tuple)) or len(value) != 3:
-                raise EncoderError(f"preprocessing has {name} {value!r}; expected three numbers, one a channel")
+                raise EncoderError(
+                    "preprocessing has {name} {value!r}; expected three numbers, one a channel", name=name, value=value
+                )
             return float(value[0]), float(value[1]), float(value[2])
 
         height, width = size if isinstance(size, (list, tuple)) else (size, size)
@@ -70,8 +72,10 @@ class Preprocess:
             "squash",
         ):
             raise EncoderError(
-                f"preprocessing has interpolation {interpolation!r} and resize_mode {resize_mode!r}; expected bicubic "
-                "or bilinear, and shortest, longest or squash"
+                "preprocessing has interpolation {interpolation!r} and resize_mode {resize_mode!r}; expected "
+                "bicubic or bilinear, and shortest, longest or squash",
+                interpolation=interpolation,
+                resize_mode=resize_mode,
             )
         return cls(
             (int(str(height)), int(str(width))),

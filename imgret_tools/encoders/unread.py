@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from imgret_tools.errors import Message
 from imgret_tools.records import visible
 
 _JOINERS = "\u200d\ufe0e\ufe0f\u20e3"  # zero-width joiner, text and emoji style, keycap: parts of one emoji
@@ -76,11 +77,19 @@ class Unread:
             if parts
         ]
         if self.behind:
-            named.append(f"all behind “{visible(self.behind)}” ({self.pieces} word pieces, {self.longest} are read)")
+            named.append(
+                Message(
+                    "all behind “{behind}” ({pieces} word pieces, {longest} are read)",
+                    behind=visible(self.behind),
+                    pieces=self.pieces,
+                    longest=self.longest,
+                )
+            )
         if not named and not self.nothing:
             return ""
-        end = " Nothing is left of the text, so this order means nothing; use other words." if self.nothing else ""
-        return f"Not read: {'; '.join(named) or 'the text holds no word'}.{end}"
+        told = Message("Not read: {named}.", named=Message.joined(named or ["the text holds no word"], "; "))
+        end = "Nothing is left of the text, so this order means nothing; use other words." if self.nothing else ""
+        return Message.joined((told, end))
 
 
 def unread(text: str, reading: Reading, *, english: str | None = None, unknown: Iterable[str] = ()) -> Unread:
@@ -208,4 +217,6 @@ def _emoji_in_words(emoji: str) -> str:
 
 def _listed(parts: Sequence[str]) -> str:
     shown = ", ".join(visible(part)[:60] for part in parts[:_MOST_NAMED])
-    return shown if len(parts) <= _MOST_NAMED else f"{shown} and {len(parts) - _MOST_NAMED} more"
+    if len(parts) <= _MOST_NAMED:
+        return shown
+    return Message("{shown} and {count} more", shown=shown, count=len(parts) - _MOST_NAMED)

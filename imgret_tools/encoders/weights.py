@@ -19,14 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imgret_tools.encoders.installed import open_clip_module, package_folder
-from imgret_tools.errors import BadInput, EncoderError, NotFound
+from imgret_tools.errors import BadInput, EncoderError, Message, NotFound
 
 CONFIG = "open_clip_config.json"
 _SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
 _USUAL_NAMES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin", "model.safetensors")
 _FIRST_REPOSITORY = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
 _FORMS = "openclip:MODEL/PRETRAINED_TAG, openclip:hf-hub:ORG/NAME or openclip:MODEL:/path/to/checkpoint"
-_OTHERWISE = "connect once, name a local checkpoint (openclip:MODEL:/path/to/file), or use the encoder 'mini'"
+_OTHERWISE = Message("connect once, name a local checkpoint (openclip:MODEL:/path/to/file), or use the encoder 'mini'")
 _SAMPLES, _SAMPLE_BYTES = 64, 16384
 
 
@@ -64,19 +64,29 @@ def parse(spec: str) -> Source:
     if body.startswith("hf-hub:"):
         hub = body.removeprefix("hf-hub:").strip("/")
         if hub.count("/") != 1:
-            raise BadInput(f"encoder {spec!r} names no repository; expected openclip:hf-hub:ORG/NAME")
+            raise BadInput("encoder {spec!r} names no repository; expected openclip:hf-hub:ORG/NAME", spec=spec)
         return Source(spec, hub=hub)
     model, colon, path = body.partition(":")
     if colon:
         return _local(spec, model, path)
     model, slash, tag = body.partition("/")
     if not slash or not model or not tag:
-        raise BadInput(f"encoder {spec!r} is not complete; expected {_FORMS}, for example {FIRST_CHOICE.spec}")
+        raise BadInput(
+            "encoder {spec!r} is not complete; expected {forms}, for example {example}",
+            spec=spec,
+            forms=_FORMS,
+            example=FIRST_CHOICE.spec,
+        )
     _check_model(model)
     tags = open_clip_module("pretrained").list_pretrained_tags_by_model(model)
     if tag not in tags and tag.lower().replace("-", "_") not in tags:
-        found = f"model {model} has no pretrained tag {tag!r}; {_nearest(tag, tags, 'it has')}"
-        raise BadInput(f"{found}, or give a checkpoint: openclip:{model}:/path/to/file")
+        found = Message(
+            "model {model} has no pretrained tag {tag!r}; {nearest}",
+            model=model,
+            tag=tag,
+            nearest=_nearest(tag, tags, "it has"),
+        )
+        raise BadInput("{found}, or give a checkpoint: openclip:{model}:/path/to/file", found=found, model=model)
     return Source(spec, model=model, tag=tag)
 
 
@@ -84,7 +94,9 @@ def _local(spec: str, model: str, text: str) -> Source:
     path = Path(text).expanduser()
     path = path.absolute()
     if not text or not path.exists():
-        raise NotFound(f"no checkpoint at {path}; expected a file or folder of weights: {_FORMS}")
+        raise NotFound(
+            "no checkpoint at {path}; expected a file or folder of weights: {forms}", path=path, forms=_FORMS
+        )
     spec = f"openclip:{model}:{path}"
     if path.is_dir() and (path / CONFIG).is_file():
         weights_in(path)
@@ -92,7 +104,9 @@ def _local(spec: str, model: str, text: str) -> Source:
     _check_model(model)
     file = weights_in(path) if path.is_dir() else path
     if file.suffix not in _SUFFIXES:
-        raise BadInput(f"{file} is no checkpoint; expected a file ending in {', '.join(_SUFFIXES)}")
+        raise BadInput(
+            "{file} is no checkpoint; expected a file ending in {suffixes}", file=file, suffixes=", ".join(_SUFFIXES)
+        )
     return Source(spec, model=model, path=file)
 
 
@@ -105,7 +119,11 @@ def weights_in(folder: Path) -> Path:
     files = sorted(path for path in folder.iterdir() if path.suffix in _SUFFIXES)
     named = [folder / name for name in _USUAL_NAMES if folder / name in files]
     if not files:
-        raise NotFound(f"no weights in {folder}; expected a file ending in {', '.join(_SUFFIXES)} there")
+        raise NotFound(
+            "no weights in {folder}; expected a file ending in {suffixes} there",
+            folder=folder,
+            suffixes=", ".join(_SUFFIXES),
+        )
     return (named + [file for file in files if file.suffix == ".safetensors"] + files)[0]
 
 
@@ -122,7 +140,9 @@ def config(source: Source, folder: Path | None = None) -> dict[str, object]:
         whole = json.loads(file.read_text(encoding="utf-8"))
         return dict(whole.get("model_cfg", whole))
     except (OSError, ValueError, AttributeError) as error:
-        raise EncoderError(f"{file} cannot be read ({error}); expected a JSON object with 'model_cfg'") from error
+        raise EncoderError(
+            "{file} cannot be read ({error}); expected a JSON object with 'model_cfg'", file=file, error=error
+        ) from error
 
 
 def preprocess_config(source: Source, folder: Path | None = None) -> dict[str, object]:
@@ -135,7 +155,7 @@ def preprocess_config(source: Source, folder: Path | None = None) -> dict[str, o
         found = json.loads(file.read_text(encoding="utf-8")).get("preprocess_cfg", {})
         return dict(found)
     except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise EncoderError(f"{file} cannot be read ({error}); expected a JSON object") from error
+        raise EncoderError("{file} cannot be read ({error}); expected a JSON object", file=file, error=error) from error
 
 
 def pretrained_card(source: Source) -> dict[str, object]:
@@ -155,13 +175,19 @@ def model_names() -> list[str]:
 def _check_model(model: str) -> None:
     names = model_names()
     if model not in names:
-        raise BadInput(f"open_clip has no model {model!r}; {_nearest(model, names, 'it knows')}")
+        raise BadInput(
+            "open_clip has no model {model!r}; {nearest}", model=model, nearest=_nearest(model, names, "it knows")
+        )
 
 
 def _nearest(name: str, names: Iterable[str], have: str) -> str:
     by_lower = {known.lower(): known for known in names}
     near = [by_lower[match] for match in difflib.get_close_matches(name.lower(), by_lower, n=4, cutoff=0.5)]
-    return f"did you mean {', '.join(near)}?" if near else f"{have} {', '.join(sorted(by_lower.values())[:8])}, ..."
+    return (
+        Message("did you mean {near}?", near=", ".join(near))
+        if near
+        else Message("{have} {names}, ...", have=Message(have), names=", ".join(sorted(by_lower.values())[:8]))
+    )
 
 
 def on_this_machine(source: Source) -> Path | None:
@@ -209,7 +235,12 @@ def fetch(source: Source) -> Path:
         pretrained.download_pretrained_from_hf(source.hub, filename=CONFIG)
         return Path(pretrained.download_pretrained_from_hf(source.hub))
     except Exception as error:  # whatever the hub's client raises: it cannot be named without importing its stack
-        raise EncoderError(f"the weights of {source.spec} could not be fetched ({error}); {_OTHERWISE}") from error
+        raise EncoderError(
+            "the weights of {spec} could not be fetched ({error}); {otherwise}",
+            spec=source.spec,
+            error=error,
+            otherwise=_OTHERWISE,
+        ) from error
 
 
 def require_reachable(source: Source, *, timeout: float = 4.0) -> None:
@@ -222,7 +253,12 @@ def require_reachable(source: Source, *, timeout: float = 4.0) -> None:
         return
     reason = unreachable(source, timeout=timeout)
     if reason:
-        raise EncoderError(f"the weights of {source.spec} are not on this machine and {reason}; {_OTHERWISE}")
+        raise EncoderError(
+            "the weights of {spec} are not on this machine and {reason}; {otherwise}",
+            spec=source.spec,
+            reason=reason,
+            otherwise=_OTHERWISE,
+        )
 
 
 def unreachable(source: Source, *, timeout: float) -> str:
@@ -235,7 +271,7 @@ def unreachable(source: Source, *, timeout: float) -> str:
 
     repository, _, url = _remote(source)
     if constants.HF_HUB_OFFLINE and not url:
-        return "HF_HUB_OFFLINE forbids asking the hub"
+        return Message("HF_HUB_OFFLINE forbids asking the hub")
     host = constants.ENDPOINT
     address = url or f"{host}/api/models/{repository}"
     answers: list[str] = []
@@ -245,14 +281,27 @@ def unreachable(source: Source, *, timeout: float) -> str:
 
         try:
             with httpx.stream("GET", address, timeout=timeout, follow_redirects=True) as answer:
-                answers.append("" if answer.status_code < 400 else f"{address} answers {answer.status_code}")
+                answers.append(
+                    ""
+                    if answer.status_code < 400
+                    else Message("{address} answers {status}", address=address, status=answer.status_code)
+                )
         except Exception as error:  # no route, refused, no such host, a proxy's own error: all mean "not now"
-            answers.append(f"{url or host} cannot be reached ({type(error).__name__}: {error})")
+            answers.append(
+                Message(
+                    "{host} cannot be reached ({kind}: {error})",
+                    host=url or host,
+                    kind=type(error).__name__,
+                    error=error,
+                )
+            )
 
     asking = threading.Thread(target=ask, daemon=True, name="imgret-hub-probe")
     asking.start()
     asking.join(timeout)
-    return answers[0] if answers else f"{url or host} did not answer within {timeout:g} s"
+    if answers:
+        return answers[0]
+    return Message("{host} did not answer within {timeout:g} s", host=url or host, timeout=timeout)
 
 
 def _remote(source: Source) -> tuple[str, list[str], str]:

@@ -34,14 +34,26 @@ def compose(parts: Sequence[tuple[NDArray[np.float32], float]]) -> NDArray[np.fl
             finite, there are more than 64, or the parts cancel each other.
     """
     if len(parts) > MOST_PARTS:
-        raise BadInput(f"The query has {len(parts)} parts: expected at most {MOST_PARTS}; leave some out.")
+        raise BadInput(
+            "The query has {count} parts: expected at most {most_parts}; leave some out.",
+            count=len(parts),
+            most_parts=MOST_PARTS,
+        )
     for number, (row, weight) in enumerate(parts, start=1):
         if not math.isfinite(weight) or abs(weight) > HEAVIEST:
-            raise BadInput(f"Part {number} has weight {weight}: expected -{HEAVIEST:g} to {HEAVIEST:g}, usually 1.")
+            raise BadInput(
+                "Part {number} has weight {weight}: expected -{heaviest:g} to {heaviest:g}, usually 1.",
+                number=number,
+                weight=weight,
+                heaviest=HEAVIEST,
+            )
         if row.ndim != 1 or row.shape != parts[0][0].shape or not np.isfinite(row).all():
             raise BadInput(
-                f"Part {number} is a row of shape {row.shape}: expected {parts[0][0].shape} finite numbers, "
-                "all parts by the encoder of one library."
+                "Part {number} is a row of shape {shape}: expected {expected} finite numbers, all parts by the "
+                "encoder of one library.",
+                number=number,
+                shape=row.shape,
+                expected=parts[0][0].shape,
             )
     if not any(weight > 0 for _, weight in parts):
         raise BadInput("Nothing is asked for: expected at least one picture or text with a weight above 0.")

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from imgret_tools.engine.runtime import Runtime, hit
-from imgret_tools.errors import ImgretError
+from imgret_tools.errors import ImgretError, Message
 from imgret_tools.library.view import View
 from imgret_tools.records import DuplicateGroup, DuplicateReport, Entry
 
@@ -73,7 +73,11 @@ def find_duplicates(runtime: Runtime, *, library: str, like: str) -> DuplicateRe
             groups,
             [(entries[one].id, entries[other].id, round(score, 4)) for one, other, score in pairs],
             round(time.perf_counter() - started, 4),
-            notice=f"{len(unseen)} pictures could not be opened to be compared ({named})." if unseen else "",
+            notice=Message(
+                "{count} pictures could not be opened to be compared ({named}).", count=len(unseen), named=named
+            )
+            if unseen
+            else "",
         )
 
 

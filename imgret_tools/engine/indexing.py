@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from imgret_tools.encoders.protocol import Encoder
 from imgret_tools.engine.upkeep import keep_up
-from imgret_tools.errors import ImageError, IndexUnavailable, NoPictures, NotFound, own_words
+from imgret_tools.errors import ImageError, IndexUnavailable, Message, NoPictures, NotFound, own_words
 from imgret_tools.library import doctor
 from imgret_tools.library.filters import BETWEEN_WORDS
 from imgret_tools.library.library import Library, require
@@ -154,7 +154,7 @@ def index_folder(
         total=card.images,
         cancelled=run.cancelled,
         dry_run=dry_run,
-        notice=" ".join(filter(None, (card.notice, *run.notices))),
+        notice=Message.joined((card.notice, *run.notices)),
     )
 
 
@@ -164,10 +164,20 @@ def no_pictures(folder: Path, scan: Scan) -> str:
 
 
 def _nothing_in(folder: Path, skipped: Sequence[Failure], others: int) -> str:
-    found = f"{others} other files" if others else "no files"
+    found = Message("{others} other files", others=others) if others else Message("no files")
     if skipped:
-        found += f" and {len(skipped)} that were skipped, {skipped[0]} first"
-    return f"Folder {folder} holds no picture to index ({found}); JPEG, PNG, WebP, HEIC and others are taken, sub-folders too."
+        found = Message(
+            "{found} and {count} that were skipped, {first} first",
+            found=found,
+            count=len(skipped),
+            first=str(skipped[0]),
+        )
+    return Message(
+        "Folder {folder} holds no picture to index ({found}); JPEG, PNG, WebP, HEIC and others are taken, "
+        "sub-folders too.",
+        folder=folder,
+        found=found,
+    )
 
 
 def is_under(path: str, folder: str | Path) -> bool:
@@ -271,7 +281,7 @@ class _Run:
         changed = survey.count("changed")
         with ThreadPoolExecutor(DECODERS) as self._decoders, ThreadPoolExecutor(1) as self._feeder:
             if not self._dry_run and (reason := self._writer.open_index("indexing")):
-                self.notices.append(f"{reason} What is new waits for it; exact search has all.")
+                self.notices.append(Message("{reason} What is new waits for it; exact search has all.", reason=reason))
             if changed:
                 # A changed file may hold what another one held: all their contents are known before any is judged.
                 self._read_changed(stop)
@@ -320,7 +330,7 @@ class _Run:
                 with Path(file.path).open("rb") as opened:
                     return hashlib.file_digest(opened, "sha256").hexdigest()
             except OSError as error:
-                return Failure(file.path, f"cannot be read ({own_words(error)})")
+                return Failure(file.path, Message("cannot be read ({reason})", reason=own_words(error)))
 
     def _read(self, file: SeenFile) -> Content:
         """Read, hash and, unless the library knows the content, decode a file; runs in a decoding thread."""
@@ -335,7 +345,7 @@ class _Run:
                     with path.open("rb") as opened:
                         sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
             except OSError as error:
-                return Content("", failure=f"cannot be read ({own_words(error)})")
+                return Content("", failure=Message("cannot be read ({reason})", reason=own_words(error)))
         with self._claims:
             if self._dry_run or sha256 in self._claimed or self._writer.holds_content(sha256):
                 return Content(sha256)
@@ -510,7 +520,9 @@ class _Run:
             feeding.result()
         except IndexUnavailable as error:
             self._writer.close_index()
-            self.notices.append(f"{error} What it has not taken yet waits for the next run; exact search has all.")
+            self.notices.append(
+                Message("{error} What it has not taken yet waits for the next run; exact search has all.", error=error)
+            )
 
     # After the pipeline
 
@@ -553,8 +565,12 @@ class _Run:
         if self.away:
             named = ", ".join(map(quoted, absent.folders[:3])) + (", ..." if len(absent.folders) > 3 else "")
             self.notices.append(
-                f"{self.away} images are away: their drive or folder is not there ({named}). They stay in the library and "
-                "come back with it; `imgret forget FOLDER` takes them out."
+                Message(
+                    "{away} images are away: their drive or folder is not there ({named}). They stay in the library "
+                    "and come back with it; `imgret forget FOLDER` takes them out.",
+                    away=self.away,
+                    named=named,
+                )
             )
         if self._dry_run:
             return

@@ -36,7 +36,9 @@ def give_label(runtime: Runtime, id_: str, label: str, *, library: str = "defaul
     with target.writing("labelling") as writer:
         entry = writer.entry(id_)
         if entry is None:
-            raise NotFound(f"Library {writer.card.name!r} has no image {id_!r}; ids come from search results.")
+            raise NotFound(
+                "Library {name!r} has no image {id!r}; ids come from search results.", name=writer.card.name, id=id_
+            )
         of_folder = label_of(Path(entry.path), entry.folder)
         changed = replace(entry, label=label or of_folder, label_by_user=bool(label))
         if changed != entry:

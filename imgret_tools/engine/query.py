@@ -18,7 +18,7 @@ from typing import Literal, cast, get_args
 from PIL import Image
 
 from imgret_tools.engine.compose import HEAVIEST
-from imgret_tools.errors import BadInput
+from imgret_tools.errors import BadInput, Message
 from imgret_tools.records import Entry, Scalar, quoted
 
 PartKind = Literal["image", "text", "not_image", "not_text"]
@@ -118,7 +118,7 @@ def weighted(kind: PartKind, text: str, *, is_file: Callable[[str], bool] = lamb
     found = _WEIGHT.fullmatch(text.strip())
     if found is None:
         if not text.strip():
-            raise BadInput(f"A part {kind} is empty; write {kind}=..., or leave it out.")
+            raise BadInput("A part {kind} is empty; write {kind}=..., or leave it out.", kind=kind)
         return QueryPart(kind, text, usual)
     what, number = found.groups()
     means_all = what[-1].isdigit() if kind.endswith("text") else is_file(text)
@@ -126,9 +126,16 @@ def weighted(kind: PartKind, text: str, *, is_file: Callable[[str], bool] = lamb
         return QueryPart(kind, text, usual)
     weight = float(number)
     if not math.isfinite(weight) or not 0 <= weight <= HEAVIEST:
-        against = "" if kind.startswith("not_") else f"; what it should not be like is a part not_{kind}"
+        against = (
+            "" if kind.startswith("not_") else Message("; what it should not be like is a part not_{kind}", kind=kind)
+        )
         raise BadInput(
-            f"Weight {number} of {kind} {quoted(what, 60)} cannot be used: expected 0 to {HEAVIEST:g}, usually 1{against}."
+            "Weight {number} of {kind} {what} cannot be used: expected 0 to {heaviest:g}, usually 1{against}.",
+            number=number,
+            kind=kind,
+            what=quoted(what, 60),
+            heaviest=HEAVIEST,
+            against=against,
         )
     return QueryPart(kind, what, weight)
 
@@ -143,8 +150,10 @@ def parse_part(text: str, *, is_file: Callable[[str], bool] = lambda name: False
     kind = kind.strip().replace("-", "_")
     if not equals or kind not in get_args(PartKind):
         raise BadInput(
-            f"{quoted(text, 60)} is no part of a query; write one of {', '.join(get_args(PartKind))}, =, what it is "
-            "and, where it is not 1, a weight: image=ID:0.5, text=red:2, not_text=snow."
+            "{text} is no part of a query; write one of {kinds}, =, what it is and, where it is not 1, a "
+            "weight: image=ID:0.5, text=red:2, not_text=snow.",
+            text=quoted(text, 60),
+            kinds=", ".join(get_args(PartKind)),
         )
     return weighted(cast(PartKind, kind), what, is_file=is_file)
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from imgret_tools.encoders.protocol import Encoder
 from imgret_tools.engine.indexing import BATCH, DECODERS, LOOK_AHEAD
 from imgret_tools.engine.upkeep import keep_up
-from imgret_tools.errors import ImageError, IndexUnavailable, NotFound
+from imgret_tools.errors import ImageError, IndexUnavailable, Message, NotFound
 from imgret_tools.library.library import Library
 from imgret_tools.library.view import View
 from imgret_tools.library.writer import Writer
@@ -79,7 +79,9 @@ def reencode(
             before.name, before.encoder, encoder.name, before.images, failed=[], from_thumbnails=0, seconds=0.0, images_per_second=0.0
         )  # fmt: skip
         if (encoder.name, encoder.fingerprint) == (before.encoder, before.fingerprint):
-            return replace(report, notice=f"Its rows are of {encoder.name} already: nothing was done.")
+            return replace(
+                report, notice=Message("Its rows are of {name} already: nothing was done.", name=encoder.name)
+            )
         try:
             with library.view() as view:
                 run.require_readable(view)
@@ -92,7 +94,7 @@ def reencode(
                 )
         except _Cancelled:
             return replace(report, cancelled=True)
-        behind = _feed(writer)
+        behind = feed(writer)
         with library.view() as view:
             keep_up(view, stop=cancelled or (lambda: False))
     seconds = time.perf_counter() - started
@@ -107,7 +109,7 @@ def reencode(
     )
 
 
-def _feed(writer: Writer) -> str:
+def feed(writer: Writer) -> str:
     """Let Chroma take the new rows; returns "", or why they wait."""
     try:
         reason = writer.open_index("encoding anew")
@@ -116,7 +118,7 @@ def _feed(writer: Writer) -> str:
     except IndexUnavailable as error:
         writer.close_index()
         reason = str(error)
-    return f"{reason} Its index waits for the next run; exact search has all." if reason else ""
+    return Message("{reason} Its index waits for the next run; exact search has all.", reason=reason) if reason else ""
 
 
 class _Run:
@@ -140,9 +142,12 @@ class _Run:
         ]
         if lost:
             raise NotFound(
-                f"{len(lost)} of {len(view)} pictures have neither file nor thumbnail now ({lost[0].path} first). Connect their "
-                "drive, bring the library up to date with `imgret index FOLDER`, or take them out with `imgret forget`; "
-                "then encode anew."
+                "{count} of {images} pictures have neither file nor thumbnail now ({path} first). Connect their "
+                "drive, bring the library up to date with `imgret index FOLDER`, or take them out with `imgret "
+                "forget`; then encode anew.",
+                count=len(lost),
+                images=len(view),
+                path=lost[0].path,
             )
 
     def batches(

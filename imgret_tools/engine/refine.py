@@ -33,7 +33,7 @@ _NEIGHBOURS, _POWER = 6, 3
 _QUERY_NEIGHBOURS, _QUERY_ITSELF = 2, 0.5
 _STALE = 0.1  # share of rows that may come and go before the centre is measured anew
 _SAMPLE = 512
-_QUERIES_AT_ONCE, _ROWS_AT_ONCE = 1024, 4096
+_QUERIES_AT_ONCE, _ROWS_AT_ONCE = 512, 2048
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,7 +100,7 @@ def refine(
         numbers: (n,) which rows of `exact` belong to the library, in the order the result has.
         before: what `refine` made last time.
         kept: (n,) for each row its place in `before`, -1 for a row that is new or was changed.
-        stop: asked between blocks of 1,024 rows; once it says yes the result is None and says nothing.
+        stop: asked between blocks of 512 rows; once it says yes the result is None and says nothing.
 
     Raises:
         BadInput: rows that are not finite, or a `kept` that does not fit.

@@ -27,12 +27,13 @@ from imgret_tools.encoders.protocol import Encoder
 from imgret_tools.encoders.unread import Unread, unread
 from imgret_tools.engine.approximate import EXACT_UP_TO, approximate_rows
 from imgret_tools.engine.compose import MOST_PARTS, compose
+from imgret_tools.engine.copies import distinct
 from imgret_tools.engine.exchange import export_rows, import_rows
 from imgret_tools.engine.indexing import index_folder
 from imgret_tools.engine.match import Matcher, Part, match_of
 from imgret_tools.engine.neighbourhood import is_refinable, refined_order
 from imgret_tools.engine.query import Query
-from imgret_tools.engine.reencoding import reencode
+from imgret_tools.engine.reencoding import feed, reencode
 from imgret_tools.engine.search import nearest_rows, ranked
 from imgret_tools.engine.tables import Tables
 from imgret_tools.engine.turns import one_at_a_time
@@ -44,11 +45,14 @@ from imgret_tools.errors import (
     ImgretError,
     IndexUnavailable,
     LibraryLocked,
+    Message,
     NotFound,
 )
+from imgret_tools.files import atomic_write
 from imgret_tools.library import doctor
 from imgret_tools.library.catalogue import Card
 from imgret_tools.library.chroma import HnswSpace
+from imgret_tools.library.faults import said_plainly
 from imgret_tools.library.filters import FIELDS, Condition, nothing_holds
 from imgret_tools.library.library import Library, folder_name, require
 from imgret_tools.library.view import View
@@ -144,24 +148,28 @@ class Runtime:
             return self._at(home).info()
         except ImgretError as error:
             _log.warning("library %s cannot be opened", home, exc_info=True)
-            return LibraryInfo(home.name, "", "", 0, 0, {}, [], 0, 0, 0, damaged=str(error))
+            return LibraryInfo(home.name, "", "", 0, 0, {}, [], 0, 0, 0, damaged=str(error), place=str(home))
 
     def library(self, name: str = "default") -> Library:
-        """The library of that name; `default` is `Settings.library`, or the only one, while there is no library called so.
+        """The library of that name; `default` is the property's, or the only one, while there is no library called so.
 
         Raises:
             NotFound: there is none; the message names those there are.
         """
         home = self._homes / folder_name(name)
         if name == "default" and not self._there(home):
-            home = self._homes / folder_name(self.settings.library)
+            home = self._homes / folder_name(self.default)
         self.await_arrivals(home.name)
         if not self._there(home):
             infos = self.libraries()
             if name == "default" and len(infos) == 1 and not infos[0].damaged:
                 return self.library(infos[0].name)
-            there = f"there are {', '.join(repr(info.name) for info in infos)}" if infos else "there is none yet"
-            raise NotFound(f"There is no library {name!r}; {there}. Index a folder to make one.")
+            there = (
+                Message("there are {names}", names=", ".join(repr(info.name) for info in infos))
+                if infos
+                else Message("there is none yet")
+            )
+            raise NotFound("There is no library {name!r}; {there}. Index a folder to make one.", name=name, there=there)
         return self._at(home)
 
     @contextmanager
@@ -241,7 +249,7 @@ class Runtime:
             cancelled: see `indexing.index_folder`.
         """
         if pixel_size is not None and not 8 <= pixel_size <= 1024:
-            raise BadInput(f"Pixel size {pixel_size} cannot be used; give 8 to 1024.")
+            raise BadInput("Pixel size {pixel_size} cannot be used; give 8 to 1024.", pixel_size=pixel_size)
         encoder = spec_of(encoder) if encoder else encoder
         home = self._homes / folder_name(library)
         with tempfile.TemporaryDirectory() as scratch:
@@ -268,7 +276,7 @@ class Runtime:
                     progress=progress,
                     cancelled=cancelled,
                 )
-                return replace(report, notice=" ".join(filter(None, (report.notice, self.offer(target.card)))))
+                return replace(report, notice=Message.joined((report.notice, self.offer(target.card))))
             except BaseException:
                 if new and not dry_run and not len(target):
                     with suppress(LibraryLocked):  # another process fills it now
@@ -307,7 +315,9 @@ class Runtime:
         home = self._homes / folder_name(library)
         new = not Library.exists(home)
         if new and not encoder:
-            raise BadInput(f"Library {library!r} is new: name the encoder that made the rows with --encoder.")
+            raise BadInput(
+                "Library {library!r} is new: name the encoder that made the rows with --encoder.", library=library
+            )
         target = self._create(home, library, spec_of(str(encoder)), None) if new else self._at(home)
         try:
             if not new and encoder not in (None, "", "auto"):
@@ -388,9 +398,11 @@ class Runtime:
         """That `reencode` would give a library better rows, as a sentence, or "" where it would not."""
         if not _outdated(card):
             return ""
-        return (
-            f"Its rows are of an older recipe of {card.encoder}: `imgret reencode --library {card.name}` makes better ones "
-            "and keeps ids and labels."
+        return Message(
+            "Its rows are of an older recipe of {encoder}: `imgret reencode --library {name}` makes better "
+            "ones and keeps ids and labels.",
+            encoder=card.encoder,
+            name=card.name,
         )
 
     def is_outdated(self, library: str = "default") -> bool:
@@ -401,7 +413,7 @@ class Runtime:
         """What a library is and holds, and whether encoding it anew is worth it."""
         target = self.library(library)
         info = target.info()
-        return replace(info, notice=" ".join(filter(None, (info.notice, self.offer(target.card)))))
+        return replace(info, notice=Message.joined((info.notice, self.offer(target.card))))
 
     def _begun_again(self, empty: Library, name: str, encoder: str, pixel_size: int | None) -> Library:
         """An empty library in place of one that was made for another encoder and never held a picture."""
@@ -438,7 +450,10 @@ class Runtime:
                 else:
                     known = ", ".join(writer.card.folders) or "none"
                     raise NotFound(
-                        f"{name!r} is neither an id of library {writer.card.name!r} nor a folder it knows; folders: {known}."
+                        "{name!r} is neither an id of library {library!r} nor a folder it knows; folders: {known}.",
+                        name=name,
+                        library=writer.card.name,
+                        known=known,
                     )
             shas = {entry.sha256 for entry in map(writer.entry, gone) if entry is not None}
             count = writer.remove(gone, forget_labels=True)
@@ -451,6 +466,57 @@ class Runtime:
             with target.view() as view:
                 keep_up(view)
         return count
+
+    def rename(self, library: str, name: str) -> str:
+        """Give a library another name; ids, labels and rows stay. Returns the name that it has now.
+
+        Raises:
+            NotFound: no such library.
+            BadInput: the name cannot be used, or another library has it.
+            LibraryLocked: the library is being written.
+        """
+        target = self.library(library)
+        old, home = target.card.name, self._homes / folder_name(name)
+        if home == target.home:
+            return old
+        if Library.exists(home):
+            raise BadInput("There is a library {name!r} already; choose another name.", name=name.strip())
+        target.rename(name, home)
+        with self._lock:
+            self._libraries.pop(target.home.name, None)
+        if folder_name(self.default) == target.home.name:
+            self.make_default(name)
+        with self._at(home).writing("renaming") as writer:
+            feed(writer)
+        return self._at(home).card.name
+
+    @property
+    def default(self) -> str:
+        """The library that `default` names while none is called so: the settings', else the one that was made it."""
+        if self.settings.library != "default":
+            return self.settings.library
+        try:
+            return self._chosen.read_text("utf-8").strip() or "default"
+        except OSError:
+            return "default"
+
+    def make_default(self, library: str) -> None:
+        """Let `default` name a library, now and for the processes of this data folder to come.
+
+        Raises:
+            NotFound: no such library.
+            BadInput: a library is called `default` itself.
+        """
+        name = self.library(library).card.name
+        if name != "default" and self._there(self._homes / "default"):
+            raise BadInput("There is a library 'default', and it is the default one; rename it first.")
+        with said_plainly(self._chosen), atomic_write(self._chosen) as file:
+            file.write(name.encode())
+        self.settings = replace(self.settings, library=name)
+
+    @property
+    def _chosen(self) -> Path:
+        return self._homes / ".default"
 
     def delete(self, library: str) -> int:
         """Delete a library's index, damaged or not; no picture file is touched. Returns how many pictures it held."""
@@ -597,11 +663,15 @@ class Runtime:
             return image
         path = Path(image.path) if isinstance(image, Entry) else image
         if not path.is_file():
-            raise NotFound(f"There is no picture at {path}; give the path of an image file, or an id from a search.")
+            raise NotFound(
+                "There is no picture at {path}; give the path of an image file, or an id from a search.", path=path
+            )
         try:
             return open_picture(path, at_least=at_least, max_megapixels=self.settings.max_megapixels).image
         except ImageError as error:
-            raise BadInput(f"Query picture {path.name} cannot be used: {error}. Give another picture.") from error
+            raise BadInput(
+                "Query picture {name} cannot be used: {error}. Give another picture.", name=path.name, error=error
+            ) from error
 
     def thumbnail(self, entry: Entry) -> Path:
         """The cached thumbnail file of an indexed picture, made when it is missing.
@@ -619,7 +689,11 @@ class Runtime:
         """
         asked = [part for part in query.parts if part.weight]
         if len(asked) > MOST_PARTS:
-            raise BadInput(f"The query has {len(asked)} parts: expected at most {MOST_PARTS}; leave some out.")
+            raise BadInput(
+                "The query has {count} parts: expected at most {most_parts}; leave some out.",
+                count=len(asked),
+                most_parts=MOST_PARTS,
+            )
         factor = 1.0 if all(part.is_text for part in asked) else TEXT_WEIGHT
         found = []
         for part in asked:
@@ -686,6 +760,8 @@ class Runtime:
     ) -> SearchReport:
         """Rank the library's pictures by likeness to `query`; an indexed picture is left out of its own hits.
 
+        Pictures with the same content are one hit (`Hit.copies`), and places count such hits.
+
         Args:
             query: what to search for.
             library: where.
@@ -717,10 +793,12 @@ class Runtime:
         started: float,
     ) -> SearchReport:
         metric, wanted = METRICS[measure], offset + k
-        numbers = view.matching(where)
+        matching = view.matching(where)
         own = view.find(query.image.id) if isinstance(query.image, Entry) else None
         if own is not None:
-            numbers = numbers[numbers != own]
+            matching = matching[matching != own]
+        contents = distinct(view, matching)
+        numbers = contents.numbers
         searched, notices, refined = len(numbers), [], None
         kind: Literal["exact", "hnsw", "ivf"] = self._kind(search, space, where, len(view))
         if search == "hnsw" and kind == "exact":
@@ -732,7 +810,12 @@ class Runtime:
                 )
             there = numbers[view.pixel_places[numbers] >= 0]
             if missing := searched - len(there):
-                notices.append(f"{missing} images have no pixel rows yet; index their folders again to make them.")
+                notices.append(
+                    Message(
+                        "{missing} images have no pixel rows yet; index their folders again to make them.",
+                        missing=missing,
+                    )
+                )
             places = view.pixel_places[there]
             pixels = self.pixel_row(view, query.lone_image)
             values = metric.values(pixels, view.pixels, subset=places)
@@ -751,21 +834,29 @@ class Runtime:
             pool: NDArray[np.intp] | None = None if searched == len(view) else numbers
             quick = None
             if search == "auto":
-                among = numbers if where else None
+                among = numbers if where or contents.counts else None
                 quick = approximate_rows(view, row, measure, among, wanted, own=own)
             if quick is not None:
                 kind = "ivf"
                 notices.append(
-                    f"Candidates of an index, ranked exactly: it finds {100 * quick.recall:.1f} % of the ten best on a sample."
+                    Message(
+                        "Candidates of an index, ranked exactly: it finds {share:.1f} % of the ten best on a sample.",
+                        share=100 * quick.recall,
+                    )
                 )
             if kind == "hnsw":
                 near: HnswSpace = "l2" if measure == "l2" else "cosine"
                 try:
                     pairs = view.nearest(row, max(4 * wanted, wanted + 50), space=near)
-                    pool = np.array(sorted(number for number, _ in pairs if number != own), dtype=np.intp)
+                    near_ones = np.intersect1d([number for number, _ in pairs], numbers)
+                    if len(near_ones) >= min(wanted, searched):
+                        pool = near_ones
+                    else:
+                        kind = "exact"
+                        notices.append(Message("Exact scan: the index's candidates are mostly copies of each other."))
                 except IndexUnavailable as error:
                     kind = "exact"
-                    notices.append(f"Exact scan: {error}")
+                    notices.append(Message("Exact scan: {error}", error=error))
             if refine == "auto" and search == "auto" and kind == "exact" and is_refinable(query, measure):
                 refined = refined_order(view, row, numbers, wanted, own=own)
             if quick is not None:
@@ -782,7 +873,13 @@ class Runtime:
         if not searched and where:
             notices += self._nothing_matches(view, where)
         elif wanted > searched:
-            notices.append(f"{searched} images could be searched, fewer than the {wanted} asked for.")
+            copies = len(matching) - searched
+            told = (
+                "{searched} images could be searched ({copies} more are copies of these), fewer than the {wanted} asked for."
+                if copies
+                else "{searched} images could be searched, fewer than the {wanted} asked for."
+            )
+            notices.append(Message(told, searched=searched, copies=copies, wanted=wanted))
         return SearchReport(
             library=view.card.name,
             encoder=view.card.encoder,
@@ -792,15 +889,15 @@ class Runtime:
             searched=searched,
             seconds=round(time.perf_counter() - started, 4),
             hits=[
-                hit(entry, rank=offset + place + 1, value=float(value), score=float(score), closeness=float(close))
-                for place, (entry, value, score, close) in enumerate(
-                    zip(view.entries(found), values, scores, closeness, strict=True)
+                hit(entry, rank=rank, value=float(value), score=float(score), closeness=float(close), copies=copies)
+                for rank, (entry, value, score, close, copies) in enumerate(
+                    zip(view.entries(found), values, scores, closeness, contents.copies(found), strict=True), offset + 1
                 )
             ],
             search=kind,
             total=len(view),
-            notice=" ".join(notices),
-            matching=searched,
+            notice=Message.joined(notices),
+            matching=len(matching),
             refined=refined is not None,
         )
 
@@ -837,7 +934,7 @@ class Runtime:
                 hits=[hit(entry, rank=offset + place + 1) for place, entry in enumerate(entries)],
                 total=len(view),
                 matching=matching,
-                notice="" if matching or not where else " ".join(self._nothing_matches(view, where)),
+                notice="" if matching or not where else Message.joined(self._nothing_matches(view, where)),
             )
 
     @staticmethod
@@ -864,7 +961,15 @@ def _outdated(card: Card) -> bool:
         return False
 
 
-def hit(entry: Entry, *, rank: int, value: float = 0.0, score: float = 0.0, closeness: float | None = None) -> Hit:
+def hit(
+    entry: Entry,
+    *,
+    rank: int,
+    value: float = 0.0,
+    score: float = 0.0,
+    closeness: float | None = None,
+    copies: int = 1,
+) -> Hit:
     """The entry as rank `rank` of a ranking; one whose file is not there now is marked as away."""
     shown = (
         "width", "height", "bytes", "taken", "camera", "latitude", "longitude", "rating", "keywords", "caption", "folder",
@@ -885,4 +990,5 @@ def hit(entry: Entry, *, rank: int, value: float = 0.0, score: float = 0.0, clos
         metadata=metadata,
         closeness=None if closeness is None else round(closeness, 4),
         match=None if closeness is None else match_of(closeness),
+        copies=copies,
     )

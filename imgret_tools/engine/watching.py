@@ -51,7 +51,9 @@ def follow(
     """
     folder = folder.resolve()
     if not folder.is_dir():
-        raise NotFound(f"No folder at {quoted(str(folder))}; give the path of an existing folder to watch.")
+        raise NotFound(
+            "No folder at {folder}; give the path of an existing folder to watch.", folder=quoted(str(folder))
+        )
     due, not_before, waits = False, 0.0, False
     for changed in _changes(folder, poll, [path.resolve() for path in leave_out]):
         due = due or changed
@@ -116,8 +118,9 @@ def _changes(folder: Path, poll: float, leave_out: Collection[Path]) -> Iterator
         except (OSError, WatchfilesRustInternalError) as error:
             if _identity(folder) == watched:
                 raise BadInput(
-                    f"Folder {quoted(str(folder))} cannot be watched for events ({own_words(error)}); "
-                    "--poll 30 looks at its files every 30 seconds instead."
+                    "Folder {folder} cannot be watched for events ({words}); --poll 30 looks at its files every 30 seconds instead.",
+                    folder=quoted(str(folder)),
+                    words=own_words(error),
                 ) from error
 
 

@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from imgret_tools.errors import LibraryDamaged, LibraryMismatch
+from imgret_tools.errors import LibraryDamaged, LibraryMismatch, Message
 from imgret_tools.library.faults import REPAIR, said_plainly
 from imgret_tools.library.filters import fold
 from imgret_tools.records import Entry, Scalar
@@ -113,7 +113,9 @@ def create(home: Path, card: Card) -> None:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.executescript(SCHEMA)
         marks = ", ".join("?" * len(_CARD))
-        connection.execute(f"INSERT INTO card ({', '.join(_CARD)}) VALUES ({marks})", [getattr(card, n) for n in _CARD])
+        connection.execute(
+            f"INSERT INTO card ({', '.join(_CARD)}) VALUES ({marks})", [_kept(getattr(card, n)) for n in _CARD]
+        )
         connection.executemany("INSERT INTO folders VALUES (?)", [(folder,) for folder in card.folders])
         connection.execute(f"PRAGMA user_version = {FORMAT}")
 
@@ -130,7 +132,7 @@ def connect(home: Path, *, write: bool = False) -> sqlite3.Connection:
     """
     path = home / FILE
     if not path.is_file():
-        raise LibraryDamaged(f"The catalogue {path} is missing; {REPAIR}.")
+        raise LibraryDamaged("The catalogue {path} is missing; {repair}.", path=path, repair=REPAIR)
     with said_plainly(home):
         found = 0
         for mode in ("mode=rw",) if write else ("mode=rw", "mode=ro", "immutable=1"):
@@ -157,7 +159,10 @@ def connect(home: Path, *, write: bool = False) -> sqlite3.Connection:
     if found != FORMAT:
         connection.close()
         raise LibraryMismatch(
-            f"The library at {home} has format {found}, this version reads up to {FORMAT}; upgrade imgret_tools."
+            "The library at {home} has format {found}, this version reads up to {format}; upgrade imgret_tools.",
+            home=home,
+            found=found,
+            format=FORMAT,
         )
     connection.execute("PRAGMA synchronous = NORMAL" if write else "PRAGMA query_only = ON")
     return connection
@@ -179,9 +184,10 @@ def read_card(connection: sqlite3.Connection) -> Card:
     """The card as of now."""
     found = connection.execute(f"SELECT {', '.join(_CARD)} FROM card").fetchone()
     if found is None:
-        raise LibraryDamaged(f"The catalogue has no card; {REPAIR}.")
+        raise LibraryDamaged("The catalogue has no card; {repair}.", repair=REPAIR)
     folders = tuple(path for (path,) in connection.execute("SELECT path FROM folders ORDER BY path"))
-    return Card(**dict(zip(_CARD, found, strict=True)), folders=folders)
+    values = dict(zip(_CARD, found, strict=True))
+    return Card(**values | {"notice": Message.read(values["notice"]), "folders": folders})
 
 
 def revision(home: Path) -> int:
@@ -193,7 +199,11 @@ def revision(home: Path) -> int:
 def set_card(connection: sqlite3.Connection, **changes: Scalar) -> None:
     """Change fields of the card."""
     names = ", ".join(f"{name} = ?" for name in changes)
-    connection.execute(f"UPDATE card SET {names}", list(changes.values()))
+    connection.execute(f"UPDATE card SET {names}", list(map(_kept, changes.values())))
+
+
+def _kept(value: Scalar) -> Scalar:
+    return value.kept() if isinstance(value, Message) else value
 
 
 def entry_of(found: Sequence[object]) -> Entry:

@@ -270,9 +270,11 @@ class VectorIndex:
         owner, at, made = self._giving()
         if at != self._address and card.images:
             raise IndexBroken(
-                f"Library {card.name!r} has been given to {at.split(' ')[0] or 'an embedded Chroma'} and not to "
-                f"{self._address.split(' ')[0] or 'an embedded Chroma'} yet; the next `imgret index` or `imgret doctor "
-                "--rebuild` does that."
+                "Library {name!r} has been given to {before} and not to {now} yet; the next `imgret index` or "
+                "`imgret doctor --rebuild` does that.",
+                name=card.name,
+                before=at.split(" ")[0] or "an embedded Chroma",
+                now=self._address.split(" ")[0] or "an embedded Chroma",
             )
         if self._server is None:
             self._given.unlink(missing_ok=True)
@@ -302,7 +304,9 @@ class VectorIndex:
                 if writer:
                     wanted.unlink(missing_ok=True)
         except (ImgretError, OSError) as error:
-            raise IndexUnavailable(f"Chroma's index could not be opened now: {own_words(error)}") from error
+            raise IndexUnavailable(
+                "Chroma's index could not be opened now: {reason}", reason=own_words(error)
+            ) from error
 
     def _wanted(self) -> bool:
         """Whether a writer of another process asks for Chroma."""
@@ -341,20 +345,23 @@ class VectorIndex:
         """
         import httpx
 
-        where = f"The Chroma server at {server.url}"
         try:
             url = f"{server.url.rstrip('/')}{'' if urlsplit(server.url).port else f':{server.port}'}/api/v2/heartbeat"
             found = httpx.get(url, headers=server.headers, timeout=_ALIVE_WITHIN, follow_redirects=False)
         except httpx.TimeoutException as error:
             raise IndexUnavailable(
-                f"{where} gives no answer within {_ALIVE_WITHIN:.0f} s; check it, then try again."
+                "The Chroma server at {url} gives no answer within {seconds:.0f} s; check it, then try again.",
+                url=server.url,
+                seconds=_ALIVE_WITHIN,
             ) from error
         except httpx.HTTPError as error:
             raise IndexUnavailable(
-                f"{where} cannot be reached ({own_words(error)}); start it (`chroma run`) or correct IMGRET_CHROMA_URL."
+                "The Chroma server at {url} cannot be reached ({words}); start it (`chroma run`) or correct IMGRET_CHROMA_URL.",
+                url=server.url,
+                words=own_words(error),
             ) from error
         if found.status_code in (401, 403):
-            raise IndexUnavailable(f"{where} {_REFUSES}")
+            raise IndexUnavailable(_REFUSES, url=server.url)
         try:
             alive = found.is_success and "nanosecond heartbeat" in found.json()
         except ValueError:
@@ -362,16 +369,21 @@ class VectorIndex:
         if not alive:
             kind = found.headers.get("content-type", "nothing").split(";")[0]
             raise IndexUnavailable(
-                f"{where} answers with {kind} and status {found.status_code}, which no Chroma of API v2 does (version 1 and "
-                "newer); correct IMGRET_CHROMA_URL or upgrade the server."
+                "The Chroma server at {url} answers with {kind} and status {status}, which no Chroma of API v2 does (version 1 "
+                "and newer); correct IMGRET_CHROMA_URL or upgrade the server.",
+                url=server.url,
+                kind=kind,
+                status=found.status_code,
             )
 
     def _collection(self, space: HnswSpace, card: Card, any_encoder: bool, *, make: bool) -> Collection:
         assert self._client is not None
         if self._server and not make and self._is_missing(space):
             raise IndexBroken(
-                f"The Chroma server at {self._server.url} has lost its collection {self._name(space)}; the next `imgret index` "
-                "or `imgret doctor --rebuild` makes it anew."
+                "The Chroma server at {url} has lost its collection {name}; the next `imgret index` or `imgret doctor --rebuild` "
+                "makes it anew.",
+                url=self._server.url,
+                name=self._name(space),
             )
         if any_encoder:
             return self._client.get_collection(self._name(space), embedding_function=None)
@@ -391,8 +403,15 @@ class VectorIndex:
         found, weights = held.get("encoder"), held.get("fingerprint", card.fingerprint)
         if found_space != space or found != card.encoder or weights != card.fingerprint:
             raise IndexBroken(
-                f"Chroma's collection {self._name(space)} is in space {found_space} for encoder {found} ({weights}), where "
-                f"{space} and {card.encoder} ({card.fingerprint}) are expected; `imgret doctor --rebuild` makes it anew."
+                "Chroma's collection {name} is in space {found_space} for encoder {found} ({weights}), where "
+                "{space} and {encoder} ({fingerprint}) are expected; `imgret doctor --rebuild` makes it anew.",
+                name=self._name(space),
+                found_space=found_space,
+                found=found,
+                weights=weights,
+                space=space,
+                encoder=card.encoder,
+                fingerprint=card.fingerprint,
             )
         return collection
 
@@ -442,16 +461,16 @@ class VectorIndex:
                     SharedSystemClient.clear_system_cache()
             if self._server:
                 self._look_for(self._server)  # says it better where it is gone
-                refused = any(sign in f"{type(error).__name__} {words}" for sign in _REFUSAL_SIGNS)
-                said = (
-                    _REFUSES
-                    if refused
-                    else (
-                        f"does not answer as expected ({words}); check IMGRET_CHROMA_TENANT, IMGRET_CHROMA_DATABASE and its log, then "
-                        "try again."
-                    )
-                )
-                raise IndexUnavailable(f"The Chroma server at {self._server.url} {said}") from error
+                if any(sign in f"{type(error).__name__} {words}" for sign in _REFUSAL_SIGNS):
+                    raise IndexUnavailable(_REFUSES, url=self._server.url) from error
+                raise IndexUnavailable(
+                    "The Chroma server at {url} does not answer as expected ({words}); check IMGRET_CHROMA_TENANT, "
+                    "IMGRET_CHROMA_DATABASE and its log, then try again.",
+                    url=self._server.url,
+                    words=words,
+                ) from error
             raise IndexBroken(
-                f"Chroma's files at {self.folder} cannot be used ({words}); `imgret doctor --rebuild` makes them anew."
+                "Chroma's files at {folder} cannot be used ({words}); `imgret doctor --rebuild` makes them anew.",
+                folder=self.folder,
+                words=words,
             ) from error

@@ -196,13 +196,18 @@ def _catalogue_from_chroma(library: Library) -> None:
                     pictures.append(Picture(Entry(id=id_, **named), np.asarray(row), None))  # type: ignore[arg-type]
     except ImgretError as error:
         raise LibraryDamaged(
-            f"The library at {home} cannot be repaired: neither its catalogue nor Chroma's files can be read ({error}). "
-            f"`imgret delete {home.name}` takes it away; then index its folders again."
+            "The library at {home} cannot be repaired: neither its catalogue nor Chroma's files can be read "
+            "({error}). `imgret delete {name}` takes it away; then index its folders again.",
+            home=home,
+            error=error,
+            name=home.name,
         ) from error
     if not pictures:
         raise LibraryDamaged(
-            f"The library at {home} cannot be repaired: its catalogue is damaged and Chroma holds no picture. "
-            f"`imgret delete {home.name}` takes it away; then index its folders again."
+            "The library at {home} cannot be repaired: its catalogue is damaged and Chroma holds no picture. "
+            "`imgret delete {name}` takes it away; then index its folders again.",
+            home=home,
+            name=home.name,
         )
     card = replace(
         card,

@@ -13,11 +13,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from imgret_tools.errors import ImgretError, LibraryDamaged, LibraryError, LibraryLocked, StorageError, own_words
+from imgret_tools.errors import (
+    ImgretError,
+    LibraryDamaged,
+    LibraryError,
+    LibraryLocked,
+    Message,
+    StorageError,
+    own_words,
+)
 
 _log = logging.getLogger(__name__)
 
-REPAIR = "`imgret doctor --rebuild` repairs what can be repaired"
+REPAIR = Message("`imgret doctor --rebuild` repairs what can be repaired")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 
@@ -28,7 +36,9 @@ def plain(error: BaseException, home: Path) -> LibraryError:
         return _of_sqlite(error, home)
     if isinstance(error, OSError):
         return _of_disk(error, home)
-    return LibraryError(f"The library at {home} cannot be used ({own_words(error)}); {REPAIR}.")
+    return LibraryError(
+        "The library at {home} cannot be used ({reason}); {repair}.", home=home, reason=own_words(error), repair=REPAIR
+    )
 
 
 def _of_disk(error: OSError, home: Path) -> LibraryError:
@@ -38,8 +48,10 @@ def _of_disk(error: OSError, home: Path) -> LibraryError:
     if error.errno in _NOT_WRITABLE:
         return not_writable(home)
     if error.errno == errno.ENOENT:
-        return LibraryDamaged(f"{where}, a file of the library, is missing; {REPAIR}.")
-    return StorageError(f"{where} cannot be used ({own_words(error)}); check the disk, then try again.")
+        return LibraryDamaged("{where}, a file of the library, is missing; {repair}.", where=where, repair=REPAIR)
+    return StorageError(
+        "{where} cannot be used ({reason}); check the disk, then try again.", where=where, reason=own_words(error)
+    )
 
 
 def _of_sqlite(error: sqlite3.Error, home: Path) -> LibraryError:
@@ -49,24 +61,31 @@ def _of_sqlite(error: sqlite3.Error, home: Path) -> LibraryError:
     if code.startswith(("SQLITE_READONLY", "SQLITE_PERM", "SQLITE_CANTOPEN")):
         return not_writable(home)
     if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return LibraryLocked(f"The library at {home} is being written by another process; try again in a moment.")
+        return LibraryLocked(
+            "The library at {home} is being written by another process; try again in a moment.", home=home
+        )
     if code.startswith("SQLITE_IOERR"):
-        return StorageError(f"The disk refused the library at {home} ({words}); check it, then try again.")
-    return LibraryDamaged(f"The catalogue of the library at {home} is damaged ({words}); {REPAIR}.")
+        return StorageError(
+            "The disk refused the library at {home} ({words}); check it, then try again.", home=home, words=words
+        )
+    return LibraryDamaged(
+        "The catalogue of the library at {home} is damaged ({words}); {repair}.", home=home, words=words, repair=REPAIR
+    )
 
 
 def full(home: Path) -> StorageError:
     """The disk is full."""
     return StorageError(
-        f"There is no space left on the disk of {home}; make room and run it again: what was done is kept."
+        "There is no space left on the disk of {home}; make room and run it again: what was done is kept.", home=home
     )
 
 
 def not_writable(home: Path) -> StorageError:
     """The folder cannot be written."""
     return StorageError(
-        f"The library folder {home} cannot be written to (read-only, or not yours); searching works, for changes "
-        "make it writable or choose another IMGRET_DATA_DIR."
+        "The library folder {home} cannot be written to (read-only, or not yours); searching works, for "
+        "changes make it writable or choose another IMGRET_DATA_DIR.",
+        home=home,
     )
 
 

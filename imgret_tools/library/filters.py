@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, cast
 
-from imgret_tools.errors import BadInput
+from imgret_tools.errors import BadInput, Message
 from imgret_tools.records import Scalar, quoted, visible
 
 Operator = Literal["=", "!=", ">=", "<=", ">", "<", "~"]
@@ -120,7 +120,11 @@ def parse_where(where: str | Iterable[str] | Mapping[str, Scalar] | None) -> tup
     """
     found = _parsed(where)
     if (count := sum(len(condition.values) for condition in found)) > _MOST_VALUES:
-        raise BadInput(f"The filters hold {count} values; at most {_MOST_VALUES} are taken. Leave some out.")
+        raise BadInput(
+            "The filters hold {count} values; at most {most_values} are taken. Leave some out.",
+            count=count,
+            most_values=_MOST_VALUES,
+        )
     return found
 
 
@@ -153,7 +157,9 @@ def _from_json(text: str) -> tuple[Condition, ...]:
         return _parsed(where)
     if isinstance(where, list) and all(isinstance(line, str) for line in where):
         return _parsed(where)
-    raise BadInput(f'Filter {quoted(text)} is neither field=value nor a JSON list of such texts, ["label=dog"].')
+    raise BadInput(
+        'Filter {text} is neither field=value nor a JSON list of such texts, ["label=dog"].', text=quoted(text)
+    )
 
 
 def _conditions(line: str) -> Iterator[Condition]:
@@ -162,7 +168,9 @@ def _conditions(line: str) -> Iterator[Condition]:
         head = _HEAD.match(line, place)
         if head is None:
             found = quoted(line[place:].strip())
-            raise BadInput(f"Filter {found} is not of the form field=value; for example label=dog or width>=1000.")
+            raise BadInput(
+                "Filter {found} is not of the form field=value; for example label=dog or width>=1000.", found=found
+            )
         texts, place = _texts(line, head.end())
         yield _typed(head[1].lower(), cast(Operator, head[2]), texts)
         place = _end(_GAP, line, place)
@@ -178,8 +186,9 @@ def _texts(line: str, place: int) -> tuple[list[str], int]:
             texts.append(re.sub(r'\\([|,"])', r"\1", match[1]))
         else:
             raise BadInput(
-                f"Filter value {quoted(line[place:])} begins with a quote that does not close at its end; "
-                r'write "..." around a whole value, with \" for a quote in it, or begin with \".'
+                'Filter value {line} begins with a quote that does not close at its end; write "..." around a '
+                'whole value, with \\" for a quote in it, or begin with \\".',
+                line=quoted(line[place:]),
             )
         place = match.end()
         if line[place : place + 1] != "|":
@@ -199,17 +208,32 @@ def _typed(field: str, operator: Operator, texts: Sequence[str]) -> Condition:
     if kind is None:
         near = difflib.get_close_matches(field, FIELDS, 1)
         raise BadInput(
-            f"Filter {quoted(written)} names no known field{f'; did you mean {near[0]}' if near else ''}; fields are "
-            rf"{', '.join(FIELDS)}. (A comma that belongs to a value is written \, or the value put in quotes.)"
+            "Filter {written} names no known field{near}; fields are {fields}. (A comma that belongs to a "
+            "value is written \\, or the value put in quotes.)",
+            written=quoted(written),
+            near=Message("; did you mean {near}", near=near[0]) if near else "",
+            fields=", ".join(FIELDS),
         )
     if operator not in _ALLOWED[kind]:
         raise BadInput(
-            f"Filter {quoted(written)}: {field} {_HOLDS[kind]} and takes {', '.join(_ALLOWED[kind])}, not {operator}."
+            "Filter {written}: {field} {holds} and takes {operators}, not {operator}.",
+            written=quoted(written),
+            field=field,
+            holds=Message(_HOLDS[kind]),
+            operators=", ".join(_ALLOWED[kind]),
+            operator=operator,
         )
     if len(texts) > 1 and operator in _ORDER:
-        raise BadInput(f"Filter {quoted(written)}: {operator} takes one value, found {len(texts)}.")
+        raise BadInput(
+            "Filter {written}: {operator} takes one value, found {count}.",
+            written=quoted(written),
+            operator=operator,
+            count=len(texts),
+        )
     if "" in (values := tuple(_value(kind, text, written) for text in texts)) and operator not in ("=", "!="):
-        raise BadInput(f"Filter {quoted(written)} has no value; write one behind {operator}.")
+        raise BadInput(
+            "Filter {written} has no value; write one behind {operator}.", written=quoted(written), operator=operator
+        )
     return Condition(field, operator, values)
 
 
@@ -226,19 +250,31 @@ _HOLDS: Mapping[Kind, str] = {
 def _value(kind: Kind, text: str, written: str) -> str | int | float:
     text = unicodedata.normalize("NFC", text).strip()
     if "\0" in text or BETWEEN_WORDS in text or (not text.isascii() and _has_surrogates(text)):
-        raise BadInput(f"Filter {quoted(written)} holds characters that no text has; give plain Unicode text.")
+        raise BadInput(
+            "Filter {written} holds characters that no text has; give plain Unicode text.", written=quoted(written)
+        )
     if len(text) > _LONGEST:
-        raise BadInput(f"A filter value has {len(text)} characters; at most {_LONGEST} are compared. Shorten it.")
+        raise BadInput(
+            "A filter value has {count} characters; at most {longest} are compared. Shorten it.",
+            count=len(text),
+            longest=_LONGEST,
+        )
     if not text or kind in ("text", "code", "words"):
         return text
     if kind == "flag":
         if text.casefold() not in _FLAGS:
-            raise BadInput(f"Filter {quoted(written)}: {quoted(text, 40)} is neither yes nor no.")
+            raise BadInput(
+                "Filter {written}: {text} is neither yes nor no.", written=quoted(written), text=quoted(text, 40)
+            )
         return _FLAGS[text.casefold()]
     if kind == "number":
         number = float(text) if _NUMBER.fullmatch(text) else math.inf
         if not math.isfinite(number):
-            raise BadInput(f"Filter {quoted(written)}: {quoted(text, 40)} is no number; write 1000 or 48.8583.")
+            raise BadInput(
+                "Filter {written}: {text} is no number; write 1000 or 48.8583.",
+                written=quoted(written),
+                text=quoted(text, 40),
+            )
         whole = text.lstrip("+-").isdigit() and abs(int(text)) < 2**63  # as far as SQLite holds whole numbers exactly
         return int(text) if whole else number
     found = _DATE.fullmatch(text)
@@ -247,8 +283,10 @@ def _value(kind: Kind, text: str, written: str) -> str | int | float:
         datetime(*(parts + [1, 1][len(parts) - 1 :] if len(parts) < 3 else parts))  # type: ignore[arg-type]
     except (TypeError, ValueError):
         raise BadInput(
-            f"Filter {quoted(written)}: {quoted(text, 40)} is no date that can be; "
-            "write 2024, 2024-06, 2024-06-15, 2024-06-15 23:59 or 2024-06-15 23:59:59."
+            "Filter {written}: {text} is no date that can be; write 2024, 2024-06, 2024-06-15, 2024-06-15 "
+            "23:59 or 2024-06-15 23:59:59.",
+            written=quoted(written),
+            text=quoted(text, 40),
         ) from None
     return re.sub(r"[Tt ]\s*", "T", text)
 
@@ -392,20 +430,26 @@ def nothing_holds(condition: Condition, known_values: Iterable[Scalar]) -> str:
     """
     kind = FIELDS[condition.field]
     known = [value for value in known_values if value is not None and value != ""]
-    start = f"No picture satisfies the filter {visible(str(condition))}"
+    field = condition.field
+
+    def message(end: str, **values: object) -> Message:
+        start = Message("No picture satisfies the filter {condition}", condition=visible(str(condition)))
+        return Message(f"{{start}}{end}", start=start, field=field, **values)
+
     if not known:
-        return f"{start}: none has a {condition.field}."
+        return message(": none has a {field}.")
     if kind in ("number", "date"):
-        return f"{start}: {condition.field} goes from {min(known)} to {max(known)}."
+        return message(": {field} goes from {least} to {most}.", least=min(known), most=max(known))
     if kind == "flag":
-        return f"{start}."
+        return message(".")
     names = [word for value in known for word in (str(value).split(BETWEEN_WORDS) if kind == "words" else [str(value)])]
     texts = [str(value) for value in condition.values]
     joined = ["|".join(texts)] if len(texts) > 1 else []
     near = list(dict.fromkeys(name for text in joined + texts for name in nearest_values(text, names)))[:5]
     if near:
-        return f"{start}; near it are {', '.join(visible(str(Condition(condition.field, '=', (name,)))) for name in near)}."
-    if len(set(names)) <= 12 and kind != "code" and condition.field != "path":
-        there = sorted(set(names))
-        return f"{start}; {condition.field} is one of {', '.join(visible(_written(name)) for name in there)}."
-    return f"{start}, and no {condition.field} is near it."
+        conditions = (visible(str(Condition(field, "=", (name,)))) for name in near)
+        return message("; near it are {near}.", near=", ".join(conditions))
+    if len(set(names)) <= 12 and kind != "code" and field != "path":
+        there = ", ".join(visible(_written(name)) for name in sorted(set(names)))
+        return message("; {field} is one of {there}.", there=there)
+    return message(", and no {field} is near it.")

@@ -59,11 +59,16 @@ def read_card(home: Path) -> tuple[Card, int]:
         card = Card(**{name: record[name] for name in names}, folders=tuple(record["folders"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise LibraryDamaged(
-            f"Library card {path} cannot be read ({own_words(error)}); index the folders into a new library."
+            "Library card {path} cannot be read ({reason}); index the folders into a new library.",
+            path=path,
+            reason=own_words(error),
         ) from error
     if found != 1:
         raise LibraryMismatch(
-            f"The library at {home} has format {found}, this version reads up to {catalogue.FORMAT}; upgrade imgret_tools."
+            "The library at {home} has format {found}, this version reads up to {format}; upgrade imgret_tools.",
+            home=home,
+            found=found,
+            format=catalogue.FORMAT,
         )
     return card, int(revision)
 
@@ -167,7 +172,9 @@ def _snapshot(home: Path) -> Iterator[tuple[list[Entry], NDArray[np.float32]]]:
                 rows[first : places.stop],
             )
     except (OSError, KeyError, ValueError, TypeError, IndexError) as error:
-        raise LibraryDamaged(f"Snapshot {path} is damaged ({own_words(error)}); {REPAIR}.") from error
+        raise LibraryDamaged(
+            "Snapshot {path} is damaged ({reason}); {repair}.", path=path, reason=own_words(error), repair=REPAIR
+        ) from error
 
 
 def _from_chroma(card: Card, index: VectorIndex) -> Iterator[tuple[list[Entry], NDArray[np.float32]]]:

@@ -23,9 +23,19 @@ import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
-from imgret_tools.errors import BadInput, ImgretError, IndexUnavailable, LibraryLocked, LibraryMismatch, NotFound
+from imgret_tools.errors import (
+    BadInput,
+    ImgretError,
+    IndexUnavailable,
+    LibraryLocked,
+    LibraryMismatch,
+    Message,
+    NotFound,
+    StorageError,
+)
 from imgret_tools.library import catalogue, format1
 from imgret_tools.library.catalogue import Card
 from imgret_tools.library.chroma import HNSW_SPACES, HnswSpace, VectorIndex
@@ -41,6 +51,8 @@ __all__ = ["HNSW_SPACES", "HnswSpace", "Library", "folder_name"]
 WAIT = 3.0
 """Seconds that a writer waits for another one before it is refused."""
 _IDLE_CONNECTIONS = 4
+_RENAMED = "renamed"
+"""A file in a library that is being renamed: its new name, which counts from when its folder is called so."""
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +65,7 @@ def folder_name(name: str) -> str:
     """
     name = unicodedata.normalize("NFC", name.strip())
     if not 0 < len(name) <= 80 or not name.isprintable():
-        raise BadInput(f"Library name {name[:80]!r} cannot be used; give 1 to 80 printable characters.")
+        raise BadInput("Library name {name!r} cannot be used; give 1 to 80 printable characters.", name=name[:80])
     plain = unicodedata.normalize("NFKD", name.replace("đ", "d").replace("Đ", "D")).encode("ascii", "ignore").decode()
     slug = re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")[:40]
     digest = hashlib.sha256(name.encode()).hexdigest()[:8]
@@ -72,6 +84,8 @@ class Library:
         self._prepare(home, server)
         if not catalogue.exists(home):
             self._migrate()
+        elif (home / _RENAMED).exists():
+            self._take_name()
 
     def _prepare(self, home: Path, server: ChromaServer | None) -> None:
         self.home = home
@@ -203,6 +217,7 @@ class Library:
         """What this library is and holds."""
         with self.view() as view:
             card = view.card
+            facts = [file.stat() for file in self.home.rglob("*") if file.is_file()]
             return LibraryInfo(
                 name=card.name,
                 encoder=card.encoder,
@@ -213,9 +228,13 @@ class Library:
                 folders=list(card.folders),
                 pixel_size=card.pixel_size,
                 revision=card.revision,
-                bytes_on_disk=sum(file.stat().st_size for file in self.home.rglob("*") if file.is_file()),
+                bytes_on_disk=sum(fact.st_size for fact in facts),
                 notice=card.notice,
                 away=view.away(),
+                place=str(self.home),
+                changed=datetime.fromtimestamp(max((fact.st_mtime for fact in facts), default=0)).isoformat(
+                    timespec="seconds"
+                ),
             )
 
     # Writing
@@ -239,24 +258,57 @@ class Library:
             LibraryLocked: another writer did not end within `WAIT` seconds.
             StorageError: the folder cannot be written to.
         """
+        with self._held(doing):
+            connection = catalogue.connect(self.home, write=True)
+            with said_plainly(self.home):
+                writer = Writer(self.home, connection, self.index)
+            try:
+                yield writer
+            finally:
+                writer.close()
+
+    @contextmanager
+    def _held(self, doing: str) -> Iterator[None]:
+        """Keep every other writer out, of this process and of others."""
         if not self._writing.acquire(timeout=WAIT):
             raise LibraryLocked(
-                f"Library {self.card.name!r} is being indexed already; wait until that is done or cancel it."
+                "Library {name!r} is being indexed already; wait until that is done or cancel it.", name=self.home.name
             )
         try:
-            self._lock.acquire(doing, wait=WAIT, subject=f"Library {self.home.name!r}")
+            self._lock.acquire(doing, wait=WAIT, subject=Message("Library {name!r}", name=self.home.name))
             try:
-                connection = catalogue.connect(self.home, write=True)
-                with said_plainly(self.home):
-                    writer = Writer(self.home, connection, self.index)
-                try:
-                    yield writer
-                finally:
-                    writer.close()
+                yield
             finally:
                 self._lock.release()
         finally:
             self._writing.release()
+
+    def rename(self, name: str, home: Path) -> None:
+        """Call the library `name` and its folder `home`, which is not there yet; then open it anew from there.
+
+        Killed at any moment it has the one name or the other, whole: `_take_name` ends what was begun. Chroma's collections
+        bear the library's name, so they are made anew.
+
+        Raises:
+            LibraryLocked: it is being written.
+        """
+        with self._held("renaming"), said_plainly(self.home):
+            (self.home / _RENAMED).write_text(unicodedata.normalize("NFC", name.strip()), "utf-8")
+            self.index.wipe()
+            self.forget_connections()
+            self.home.rename(home)
+        self.close()
+
+    def _take_name(self) -> None:
+        """End a renaming: the name that goes with the folder counts, and Chroma is to be filled anew."""
+        note = self.home / _RENAMED
+        with suppress(LibraryLocked, StorageError), self.writing("renaming") as writer:
+            if note.exists():
+                name = note.read_text("utf-8")
+                writer.wipe_index()
+                if folder_name(name) == self.home.name:
+                    writer.set_name(name)
+                note.unlink()
 
     def delete(self, *, only_empty: bool = False) -> None:
         """Delete the library's own folder, never a picture.
@@ -267,35 +319,32 @@ class Library:
         Raises:
             LibraryLocked: it is being written.
         """
+        with self._held("deleting"), said_plainly(self.home):
+            if only_empty and len(self):
+                return
+            self.index.close()
+            if self.index.is_server:
+                try:
+                    self.index.wipe()
+                except IndexUnavailable:
+                    _log.warning("the collections of %s stay on the Chroma server", self.home, exc_info=True)
+            away = Path(tempfile.mkdtemp(prefix=".gone-", dir=self.home.parent))
+            self.home.rename(away / self.home.name)
+        self.close()
         with said_plainly(self.home):
-            self._lock.acquire("deleting", wait=WAIT, subject=f"Library {self.home.name!r}")
-            try:
-                if only_empty and len(self):
-                    return
-                self.index.close()
-                if self.index.is_server:
-                    try:
-                        self.index.wipe()
-                    except IndexUnavailable:
-                        _log.warning("the collections of %s stay on the Chroma server", self.home, exc_info=True)
-                away = Path(tempfile.mkdtemp(prefix=".gone-", dir=self.home.parent))
-                self.home.rename(away / self.home.name)
-            finally:
-                self._lock.release()
-            self.close()
             shutil.rmtree(away)
 
     def _migrate(self) -> None:
         if not format1.exists(self.home):
             if not any(self.home.glob("rows-*.f32")):
-                raise NotFound(f"There is no library at {self.home}; `imgret index FOLDER` makes one.")
+                raise NotFound("There is no library at {home}; `imgret index FOLDER` makes one.", home=self.home)
             return  # damaged: said when it is read, mended by the doctor
         format1.read_card(self.home)
         # The older version's own lock too, so that none of its processes writes meanwhile.
         locks = [FolderLock(self.home, "owner"), self._lock]
         try:
             for lock in locks:
-                lock.acquire("migrating", wait=WAIT, subject=f"Library {self.home.name!r}")
+                lock.acquire("migrating", wait=WAIT, subject=Message("Library {name!r}", name=self.home.name))
             if not catalogue.exists(self.home):
                 with said_plainly(self.home):
                     format1.migrate(self.home, self.index)
@@ -315,11 +364,18 @@ def require(card: Card, *, encoder: str, fingerprint: str) -> None:
     """
     if encoder != card.encoder:
         raise LibraryMismatch(
-            f"Library {card.name!r} was made with encoder {card.encoder}, not {encoder}; leave the encoder out to use its own, "
-            f"index into a new library, or `imgret reencode --library {card.name} --encoder {encoder}`."
+            "Library {name!r} was made with encoder {encoder}, not {asked}; leave the encoder out to use its "
+            "own, index into a new library, or `imgret reencode --library {name} --encoder {asked}`.",
+            name=card.name,
+            encoder=card.encoder,
+            asked=encoder,
         )
     if fingerprint != card.fingerprint:
         raise LibraryMismatch(
-            f"Library {card.name!r} was made with {encoder} weights {card.fingerprint}, the ones here are {fingerprint}; "
-            f"bring back the first weights, or `imgret reencode --library {card.name}` to use these."
+            "Library {name!r} was made with {encoder} weights {fingerprint}, the ones here are {here}; bring "
+            "back the first weights, or `imgret reencode --library {name}` to use these.",
+            name=card.name,
+            encoder=encoder,
+            fingerprint=card.fingerprint,
+            here=fingerprint,
         )

@@ -50,7 +50,9 @@ class FolderLock:
                 except Timeout:
                     if time.monotonic() >= until or give_up():
                         raise LibraryLocked(
-                            f"{subject} is in use by {self.holder()}; wait until it is done or stop it, then try again."
+                            "{subject} is in use by {holder}; wait until it is done or stop it, then try again.",
+                            subject=subject,
+                            holder=self.holder(),
                         ) from None
                     time.sleep(_POLL)
             program = Path(sys.argv[0] or "python").name

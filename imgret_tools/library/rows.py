@@ -39,7 +39,13 @@ class RowFile:
         if not count:
             return np.empty((0, self.width), self.dtype)
         if (there := self.whole()) < count:
-            raise LibraryDamaged(f"{self.path} holds {there} rows where the catalogue counts {count}; {REPAIR}.")
+            raise LibraryDamaged(
+                "{path} holds {there} rows where the catalogue counts {count}; {repair}.",
+                path=self.path,
+                there=there,
+                count=count,
+                repair=REPAIR,
+            )
         return np.memmap(self.path, dtype=self.dtype, mode="r", shape=(count, self.width))
 
     def append(self, rows: NDArray[np.generic], *, after: int) -> None:

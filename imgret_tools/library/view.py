@@ -156,7 +156,9 @@ class View:
         """
         number = self.find(id_)
         if number is None:
-            raise NotFound(f"Library {self.card.name!r} has no image {id_!r}; ids come from search results.")
+            raise NotFound(
+                "Library {name!r} has no image {id!r}; ids come from search results.", name=self.card.name, id=id_
+            )
         return number
 
     def row(self, id_: str) -> NDArray[np.float32]:
@@ -166,6 +168,25 @@ class View:
     def by_content(self, sha256: str) -> Numbers:
         """Row numbers of the pictures with that content hash."""
         return self._numbers_where("sha256 = ?", (sha256,)) if sha256 else np.empty(0, np.intp)
+
+    @property
+    def twins(self) -> tuple[Numbers, NDArray[np.intp]]:
+        """The row numbers (m,) whose content another picture has too, and the number (m,) of the content.
+
+        Those of one content stand together: what is there before what is away, then by id.
+        """
+        return self.memo("twins", self._twins)
+
+    def _twins(self) -> tuple[Numbers, NDArray[np.intp]]:
+        with said_plainly(self.home):
+            found = self._connection.execute(
+                "SELECT row, sha256 FROM entries WHERE sha256 IN "
+                "(SELECT sha256 FROM entries WHERE sha256 != '' GROUP BY sha256 HAVING count(*) > 1) "
+                "ORDER BY sha256, away, id"
+            ).fetchall()
+        contents: dict[str, int] = {}
+        groups = [contents.setdefault(sha256, len(contents)) for _, sha256 in found]
+        return np.array([row for row, _ in found], np.intp), np.array(groups, np.intp)
 
     @cached_property
     def pixel_places(self) -> NDArray[np.intp]:
@@ -241,7 +262,8 @@ class View:
             waiting = self.waiting()
             if len(waiting) > _FEED_AT_ONCE:
                 raise IndexUnavailable(
-                    f"Chroma's index is behind by {len(waiting)} pictures; the next `imgret index` brings it up to date."
+                    "Chroma's index is behind by {count} pictures; the next `imgret index` brings it up to date.",
+                    count=len(waiting),
                 )
             if len(waiting):
                 feed_waiting(self.home, self._index)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from imgret_tools.errors import IndexBroken, IndexUnavailable
+from imgret_tools.errors import IndexBroken, IndexUnavailable, Message
 from imgret_tools.library import catalogue
 from imgret_tools.library.catalogue import Card, transaction
 from imgret_tools.library.chroma import VectorIndex
@@ -75,7 +75,11 @@ class Writer:
             "", or why it cannot be had now (busy elsewhere, server away, too far behind): what is stored then waits.
         """
         if not self._index.is_server and (behind := left_behind(self._connection)):
-            return f"Chroma's own index is left {behind} pictures behind, which would take it too long to take up; searches need it no more."
+            return Message(
+                "Chroma's own index is left {behind} pictures behind, which would take it too long to take up; "
+                "searches need it no more.",
+                behind=behind,
+            )
         for attempt in range(2):
             try:
                 self._open.enter_context(self._index.opened(self.card, doing, wait=_CHROMA_WAIT, writer=True))
@@ -303,6 +307,11 @@ class Writer:
             self._connection.execute("DELETE FROM folders")
             self._connection.executemany("INSERT INTO folders VALUES (?)", [(folder,) for folder in folders])
             self._commit_card()
+
+    def set_name(self, name: str) -> None:
+        """Record what the library is called."""
+        with self._commit():
+            self._commit_card(name=name)
 
     def set_pixel_size(self, size: int) -> None:
         """Take up a pixel size: at another one than before all pixel rows are to be made anew, else those that are lost."""

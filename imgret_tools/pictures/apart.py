@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from imgret_tools.errors import ImageError
+from imgret_tools.errors import ImageError, Message
 from imgret_tools.pictures.open import open_picture
 
 SECONDS = 20.0
@@ -111,10 +111,12 @@ class _Process:
             line = answers.readline(100_000)
             if not line:
                 raise OSError
-            return str(json.loads(line))
+            return Message.read(json.loads(line))
         except (OSError, ValueError):
             if late.is_set():
-                raise ImageError(f"takes longer than {seconds:.0f} s to decode; send it in another format") from None
+                raise ImageError(
+                    "takes longer than {seconds:.0f} s to decode; send it in another format", seconds=seconds
+                ) from None
             raise ImageError("its decoder crashed, or wanted too much memory; send it in another format") from None
         finally:
             timer.cancel()
@@ -142,7 +144,7 @@ def _reason(content: bytes, max_megapixels: int) -> str:
     try:
         open_picture(content, max_megapixels=max_megapixels)
     except ImageError as error:
-        return str(error)
+        return Message(str(error)).kept()
     return ""
 
 
@@ -167,5 +169,5 @@ def check_file(path: Path, *, max_megapixels: int) -> None:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise ImageError(f"cannot be read: {error.strerror}") from error
+        raise ImageError("cannot be read: {strerror}", strerror=error.strerror) from error
     APART.check(content, max_megapixels=max_megapixels)

@@ -43,13 +43,16 @@ def _parsed(data: bytes) -> ElementTree.Element:
         with gzip.open(BytesIO(data)) as file:
             data = file.read(_MOST + 1)
     if len(data) > _MOST:
-        raise ImageError(f"the drawing is longer than {_MOST / 1e6:.0f} MB; make it simpler")
+        raise ImageError("the drawing is longer than {most:.0f} MB; make it simpler", most=_MOST / 1e6)
     try:
         root = ElementTree.fromstring(data)  # expat neither loads external entities nor lets them multiply
     except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise ImageError(f"broken SVG file: {error}") from error
+        raise ImageError("broken SVG file: {error}", error=error) from error
     if root.tag.rpartition("}")[2] != "svg":
-        raise ImageError(f"not a drawing: its outermost element is {root.tag.rpartition('}')[2][:40]!r}, not svg")
+        raise ImageError(
+            "not a drawing: its outermost element is {element!r}, not svg",
+            element=root.tag.rpartition("}")[2][:40],
+        )
     if not root.tag.startswith("{"):
         raise ImageError("broken SVG file: it lacks the namespace xmlns='http://www.w3.org/2000/svg'")
     for element in root.iter():

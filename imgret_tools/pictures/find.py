@@ -27,7 +27,7 @@ from pathlib import Path
 
 from pathspec import GitIgnoreSpec
 
-from imgret_tools.errors import BadInput, NotFound, own_words
+from imgret_tools.errors import BadInput, Message, NotFound, own_words
 from imgret_tools.pictures.formats import (
     HEAD,
     OTHERS,
@@ -145,14 +145,18 @@ def walk(
         BadInput: it is a file, or may not be read, or a pattern cannot be understood.
     """
     if not os.path.lexists(folder):
-        raise NotFound(f"No folder at {quoted(str(folder))}; give the path of an existing folder with pictures.")
+        raise NotFound(
+            "No folder at {folder}; give the path of an existing folder with pictures.", folder=quoted(str(folder))
+        )
     if not folder.is_dir():
-        raise BadInput(f"{quoted(str(folder))} is not a folder; give the folder that holds the pictures.")
+        raise BadInput("{folder} is not a folder; give the folder that holds the pictures.", folder=quoted(str(folder)))
     try:
         root, top = folder.resolve(), _listed(folder)
     except OSError as error:
         raise BadInput(
-            f"The folder {quoted(str(folder))} cannot be read ({own_words(error)}); grant access or choose another."
+            "The folder {folder} cannot be read ({reason}); grant access or choose another.",
+            folder=quoted(str(folder)),
+            reason=own_words(error),
         ) from error
     rules = (_Rules(len(str(folder).rstrip(os.sep)) + 1, _spec(exclude), "exclude"),) if exclude else ()
     own = {str(path) for path in leave_out}
@@ -177,7 +181,7 @@ def walk(
             try:
                 found = _entered(entry.path, _listed(Path(entry.path)), frame.rules)
             except OSError as error:
-                reason = f"unreadable folder: {own_words(error)}"
+                reason = Message("unreadable folder: {reason}", reason=own_words(error))
                 yield PassedOver(_printable(entry.path), reason, True, "unreadable")
                 continue
             if isinstance(found, PassedOver):
@@ -247,7 +251,11 @@ def _entered(path: str, entries: list[os.DirEntry[str]], rules: tuple[_Rules, ..
             lines = Path(path, IGNORE_FILE).read_text(encoding="utf-8-sig").splitlines()
             rules = (*rules, _Rules(len(path.rstrip(os.sep)) + 1, _spec(lines), IGNORE_FILE))
         except (OSError, UnicodeDecodeError, BadInput) as error:  # what was to be kept out stays out
-            reason = f"its {IGNORE_FILE} cannot be used ({own_words(error)}), so all of the folder is left out"
+            reason = Message(
+                "its {ignore_file} cannot be used ({reason}), so all of the folder is left out",
+                ignore_file=IGNORE_FILE,
+                reason=own_words(error),
+            )
             return PassedOver(_printable(path), reason, True, "unreadable")
     return _Frame(entries[::-1], rules, _PHOTO_LIBRARY.fullmatch(Path(path).name) is not None)
 
@@ -259,8 +267,11 @@ def _spec(lines: Sequence[str]) -> GitIgnoreSpec:
             GitIgnoreSpec.from_lines([line])
         except ValueError as error:
             raise BadInput(
-                f"Pattern {number} is {quoted(line)}, which cannot be understood ({own_words(error)}); "
-                "use the syntax of .gitignore, like private/ or *.png."
+                "Pattern {number} is {line}, which cannot be understood ({reason}); use the syntax of .gitignore, "
+                "like private/ or *.png.",
+                number=number,
+                line=quoted(line),
+                reason=own_words(error),
             ) from error
     return GitIgnoreSpec.from_lines(lines)
 
@@ -292,27 +303,33 @@ def _judged(
             if link:
                 return passed(
                     "link",
-                    f"link to a folder ({_printable(str(Path(entry.path).readlink()))}); index that folder itself",
+                    Message(
+                        "link to a folder ({target}); index that folder itself",
+                        target=_printable(str(Path(entry.path).readlink())),
+                    ),
                 )
             if hidden:
                 return passed("hidden", "hidden folder", True)
             if system_folder(name) or (photo_library and name.lower() not in _ORIGINALS):
                 return passed("system folder", "system folder: copies, caches or trash", True)
             if rules and (source := _ruled_out(entry.path, True, rules)):
-                return passed("excluded", f"left out by {source}", True)
+                return passed("excluded", Message("left out by {source}", source=source), True)
             return None
         if hidden and name.lower() not in SYSTEM_FILES:
             return passed(*_hidden(name, suffix))
         if rules and (source := _ruled_out(entry.path, False, rules)):
-            return passed("excluded", f"left out by {source}")
+            return passed("excluded", Message("left out by {source}", source=source))
         if suffix in OTHERS or name.lower() in SYSTEM_FILES:
             kind = "system file" if name.lower() in SYSTEM_FILES else OTHERS[suffix]
             return passed(kind, _of_kind(kind, suffix))
         if link and not Path(entry.path).resolve(strict=True).is_relative_to(root):
-            return passed("link", f"link leaving the folder ({_printable(str(Path(entry.path).readlink()))})")
+            return passed(
+                "link",
+                Message("link leaving the folder ({target})", target=_printable(str(Path(entry.path).readlink()))),
+            )
         facts = entry.stat()
         if not stat.S_ISREG(facts.st_mode):
-            return passed("special file", f"not a regular file but {kind_of_file(facts.st_mode)}")
+            return passed("special file", Message("not a regular file but {kind}", kind=kind_of_file(facts.st_mode)))
         if facts.st_size == 0:
             return passed("empty", "empty (zero bytes)")
         entry.path.encode()
@@ -333,7 +350,7 @@ def _judged(
             return passed("link", "link to nothing")
         return passed("vanished", "vanished while the folder was read")
     except (OSError, RuntimeError) as error:
-        return passed("unreadable", f"unreadable: {own_words(error)}")
+        return passed("unreadable", Message("unreadable: {reason}", reason=own_words(error)))
     return FoundImage(Path(entry.path), facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
 
 
@@ -355,7 +372,7 @@ def _of_kind(kind: str, suffix: str) -> str:
         return "an unfinished download" if suffix != ".icloud" else "not on this machine: iCloud holds it"
     if kind == "unknown":
         return "no picture: its first bytes are those of no format read here"
-    return f"no picture format that is read: {kind}" + (f" ({suffix})" if suffix else "")
+    return Message("no picture format that is read: {kind}", kind=kind) + (f" ({suffix})" if suffix else "")
 
 
 def _head(path: str) -> bytes:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 
+from imgret_tools.errors import Message
+
 HEAD = 64
 """How many bytes of a file `format_of` wants to see."""
 
@@ -196,4 +198,4 @@ def missing(name: str) -> str:
     module = NAMES[name].module
     if not module or find_spec(module) is not None:
         return ""
-    return f"{name} files need the extra `formats`: {EXTRA}"
+    return Message("{name} files need the extra `formats`: {extra}", name=name, extra=EXTRA)

@@ -34,7 +34,7 @@ from typing import IO
 
 from PIL import Image, ImageFile, TiffImagePlugin
 
-from imgret_tools.errors import ImageError, own_words
+from imgret_tools.errors import ImageError, Message, own_words
 from imgret_tools.pictures import exif
 from imgret_tools.pictures.colour import eight_bit, in_srgb
 from imgret_tools.pictures.formats import FORMATS, HEAD, SUFFIXES, format_of, missing, other_kind, suffix_of
@@ -131,7 +131,7 @@ def open_picture(source: Path | bytes, *, at_least: int | None = None, max_megap
     except MemoryError as error:
         raise ImageError("not enough memory to decode it; make it smaller") from error
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error and more
-        raise ImageError(f"broken file: {own_words(error)}") from error
+        raise ImageError("broken file: {reason}", reason=own_words(error)) from error
     if picture.taken is None and isinstance(source, Path):
         return replace(picture, taken=exif.date_in_name(source.stem) or _file_time(source))
     return picture
@@ -154,12 +154,12 @@ def _opened(source: Path | bytes) -> IO[bytes]:
     try:
         facts = source.stat()
         if not stat.S_ISREG(facts.st_mode):
-            raise ImageError(f"not an image file but {kind_of_file(facts.st_mode)}")
+            raise ImageError("not an image file but {kind}", kind=kind_of_file(facts.st_mode))
         if facts.st_size == 0:
             raise ImageError("empty (zero bytes)")
         return source.open("rb")
     except (OSError, ValueError) as error:
-        raise ImageError(f"cannot be read: {own_words(error)}") from error
+        raise ImageError("cannot be read: {reason}", reason=own_words(error)) from error
 
 
 @cache
@@ -210,7 +210,7 @@ def _recognised(file: IO[bytes], source: Path | bytes, at_least: int | None, max
             raise
         except Exception as error:
             if name != "TGA" or (promised is not None and promised.name == "TGA"):
-                problem = problem or f"broken {name} file: {own_words(error)}"
+                problem = problem or Message("broken {name} file: {reason}", name=name, reason=own_words(error))
     if found == "TIFF" and not missing("RAW") and promised is not None and promised.name == "RAW":
         return _raw(file, max_megapixels)
     if found == "TIFF" and ("unknown pixel mode" in problem or head.startswith(b"MM\0+")):
@@ -218,8 +218,12 @@ def _recognised(file: IO[bytes], source: Path | bytes, at_least: int | None, max
     if problem:
         raise ImageError(problem)
     kind = other_kind(head)
-    what = "" if kind in ("unknown", "text") else f" but a file of another kind ({kind})"
-    raise ImageError(f"not a picture{what}: the file starts with {head[:16]!r}, which no format read here does")
+    what = "" if kind in ("unknown", "text") else Message(" but a file of another kind ({kind})", kind=kind)
+    raise ImageError(
+        "not a picture{what}: the file starts with {head}, which no format read here does",
+        what=what,
+        head=repr(head[:16]),
+    )
 
 
 def _is_raw(file: IO[bytes], head: bytes) -> bool:
@@ -280,7 +284,13 @@ def _picture(found: _Recognised, *, at_least: int | None, max_megapixels: int) -
         reduced = image.size != (width, height) and not image.info.get("progressive")
     limit = max_megapixels * (JPEG_HEADROOM if reduced else 1)
     if megapixels > limit:
-        raise ImageError(f"{width} x {height} = {megapixels:.4g} megapixels, limit {limit}; make it smaller")
+        raise ImageError(
+            "{width} x {height} = {megapixels:.4g} megapixels, limit {limit}; make it smaller",
+            width=width,
+            height=height,
+            megapixels=megapixels,
+            limit=limit,
+        )
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         # Given its memory, a TIFF decodes without asking Pillow's process-wide limit, which is lower than ours.
         image.im = Image.new(image.mode, image._tile_size, None).im
@@ -329,4 +339,4 @@ def _facts(found: _Recognised) -> tuple[exif.Shot, Wording]:
 
 def kind_of_file(mode: int) -> str:
     """What a file of that `st_mode` is, if it is no regular one."""
-    return next((name for test, name in _KINDS if test(mode)), "something else")
+    return Message(next((name for test, name in _KINDS if test(mode)), "something else"))

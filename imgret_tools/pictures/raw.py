@@ -38,12 +38,15 @@ def preview(file: IO[bytes], *, max_megapixels: int) -> tuple[Image.Image, int, 
             if found is None or min(found.size) < min(SMALL, width, height):
                 if width * height > max_megapixels * 1e6:
                     raise ImageError(
-                        f"{width} x {height} raw pixels without a preview, limit {max_megapixels} megapixels"
+                        "{width} x {height} raw pixels without a preview, limit {max_megapixels} megapixels",
+                        width=width,
+                        height=height,
+                        max_megapixels=max_megapixels,
                     )
                 pixels = raw.postprocess(half_size=min(width, height) > 4 * SMALL, use_camera_wb=True, user_flip=0)
                 return Image.fromarray(pixels), turn, (width, height)
     except (rawpy.LibRawError, OSError, ValueError) as error:
-        raise ImageError(f"broken or unknown RAW file: {own_words(error)}") from error
+        raise ImageError("broken or unknown RAW file: {reason}", reason=own_words(error)) from error
     own = exif.orientation(found)
     lying = found.width > found.height
     if own == 1 and turn in exif.SWAPPING and lying != (width > height):

@@ -40,7 +40,9 @@ def trusted(image: TiffImagePlugin.TiffImageFile) -> bool:
         if compression == 1:
             return True  # readers agree to pass over it
         raise ImageError(
-            f"a TIFF with a predictor beside compression {compression}, which readers understand differently; save it anew"
+            "a TIFF with a predictor beside compression {compression}, which readers understand differently; "
+            "save it anew",
+            compression=compression,
         )
     formats = set(_all(tags.get(339, 1)))
     apart = int(tags.get(284, 1)) == 2 and samples > 1
@@ -75,8 +77,13 @@ def decoded(file: IO[bytes], *, max_megapixels: int) -> tuple[Image.Image, int]:
             width, height = page.imagewidth, page.imagelength
             if width * height > max_megapixels * 1e6 or page.nbytes > _LARGEST:
                 raise ImageError(
-                    f"{width} x {height} = {width * height / 1e6:.4g} megapixels ({page.nbytes / 1e6:.0f} MB decoded), "
-                    f"limit {max_megapixels}; make it smaller"
+                    "{width} x {height} = {megapixels:.4g} megapixels ({size:.0f} MB decoded), limit {max_megapixels}; "
+                    "make it smaller",
+                    width=width,
+                    height=height,
+                    megapixels=width * height / 1e6,
+                    size=page.nbytes / 1e6,
+                    max_megapixels=max_megapixels,
                 )
             end = file.seek(0, 2)
             if any(at + count > end for at, count in zip(page.dataoffsets, page.databytecounts, strict=True)):
@@ -84,13 +91,18 @@ def decoded(file: IO[bytes], *, max_megapixels: int) -> tuple[Image.Image, int]:
             if page.compression == 1 and sum(page.databytecounts) < page.nbytes:
                 raise ImageError("broken file: fewer bytes than its pixels need")
             if int(page.predictor) != 1 and int(page.compression) not in _PREDICTABLE | {1}:
-                raise ImageError(f"a TIFF with a predictor beside compression {int(page.compression)}; save it anew")
+                raise ImageError(
+                    "a TIFF with a predictor beside compression {compression}; save it anew",
+                    compression=int(page.compression),
+                )
             image = _picture(page, page.asarray(maxworkers=1))
             tags = {name: page.tags[name].value for name in ("InterColorProfile", "Orientation") if name in page.tags}
     except ImageError:
         raise
     except Exception as error:
-        raise ImageError(f"a TIFF of a kind that is not read here: {own_words(error)}; save it as PNG") from error
+        raise ImageError(
+            "a TIFF of a kind that is not read here: {reason}; save it as PNG", reason=own_words(error)
+        ) from error
     profile = tags.get("InterColorProfile")
     if isinstance(profile, bytes):
         image.info["icc_profile"] = profile
@@ -115,7 +127,9 @@ def _picture(page: object, values: NDArray[np.generic]) -> Image.Image:
     colours = {"MINISBLACK": 1, "MINISWHITE": 1, "RGB": 3, "YCBCR": 3, "SEPARATED": 4}.get(photometric, 0)
     if not colours or samples < colours:
         raise ImageError(
-            f"a TIFF of {photometric.lower()} with {samples} samples, which is not read here; save it as PNG"
+            "a TIFF of {kind} with {samples} samples, which is not read here; save it as PNG",
+            kind=photometric.lower(),
+            samples=samples,
         )
     if photometric == "YCBCR" and "YCbCrSubSampling" in page.tags and page.tags["YCbCrSubSampling"].value != (1, 1):  # type: ignore[attr-defined]
         raise ImageError("a TIFF of uncompressed, subsampled YCbCr, which is not read here; save it as PNG")

@@ -10,15 +10,19 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
-import gradio as gr
-from anyio import to_thread
-from fastapi import FastAPI
-from gradio.routes import App
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Mount, Route
+from imgret_tools.extras import needs
+
+with needs("app"):
+    import gradio as gr
+    from anyio import to_thread
+    from fastapi import FastAPI
+    from gradio.routes import App
+    from starlette.requests import Request
+    from starlette.responses import JSONResponse, Response
+    from starlette.routing import Mount, Route
 
 from imgret_tools.chat.events import Talk
 from imgret_tools.chat.models import make_model
@@ -92,24 +96,37 @@ def build_app(
             libraries = [compare.library, around.library]
             if start_talk is not None:
                 with gr.Tab(elem_id="chat_tab") as tab:
-                    chat = chat_tab(tools.runtime, start_talk)
+                    chat = chat_tab(tools.runtime, start_talk, language)
                     bound += [(tab, {"label": "chat_tab"}), *chat.bound]
             if not tools.runtime.settings.read_only:
                 with gr.Tab(elem_id="index_tab") as tab:
                     index = IndexTab(tools, language, names, library or "")
-                    libraries.append(index.anew)
+                    libraries += [index.anew, index.shelf.chosen]
                     bound += [(tab, {"label": "index_tab"}), *index.bound]
+                    for looked in (tab.select, language.change):  # and not while the first page is waited for
+                        looked(index.shelf.drawn, language, index.shelf.listed, api_visibility="private")
                 with gr.Tab(elem_id="collect_tab") as tab:
                     collect = CollectTab(tools, language)
                     bound += [(tab, {"label": "collect_tab"}), *collect.bound]
 
-                def refresh() -> list[object]:
+                def refresh(spoken: Language) -> list[object]:
                     found = [info.name for info in tools.runtime.libraries()]
-                    return [gr.update(choices=found) for _ in libraries]
+                    return [*(gr.update(choices=found) for _ in libraries), index.shelf.drawn(spoken)]
 
                 talked = [chat.finished] if start_talk is not None else []
-                for event in (index.finished, collect.finished, *talked):
-                    event.then(refresh, None, libraries, api_visibility="private").then(None, None, None, js=_REFRESH)
+                changes = [
+                    index.finished,
+                    index.updated,
+                    index.encoded,
+                    *index.shelf.changed,
+                    collect.finished,
+                    *talked,
+                ]
+                afters: list[Callable[..., Any]] = [*(event.then for event in changes), index.ended.change]
+                for after in afters:
+                    after(refresh, language, [*libraries, index.shelf.listed], api_visibility="private").then(
+                        None, None, None, js=_REFRESH
+                    )
 
         def follow(event: gr.EventData) -> list[object]:
             """The other tabs with the library that the search is in."""
@@ -147,6 +164,10 @@ def build_app(
         said_to = [language, title, *(component for component, _ in bound)]
         begun = page.load(begin, None, [*said_to, spoken_in, *libraries], api_visibility="private")
         begun.then(None, spoken_in, None, js=_SET_LANGUAGE)
+        if not tools.runtime.settings.read_only:  # a run goes on while its page is loaded again
+            follow_run: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+            begun.then(index.followed, language, [index.report, index.ended], **follow_run)
+            begun.then(collect.followed, language, collect.shown, **follow_run)
         spoken_in.input(speak, spoken_in, said_to, api_visibility="private").then(
             None, spoken_in, None, js=_CHOOSE_LANGUAGE
         )
@@ -310,7 +331,7 @@ def serve(
     with Runtime.open(settings) as runtime:
         if folder is not None:
             _say(str(runtime.index(folder, library=library, encoder=encoder, progress=_told(f"{folder}"))))
-        opened = library if folder or _there(runtime, library) else DEMO
+        opened = next((name for name in (library, runtime.default) if folder or _there(runtime, name)), DEMO)
         shown = None if writable else (opened, *also)
         runtime.settings = replace(settings, read_only=not writable, library=opened, only=shown)
         _prepare(runtime, demo, opened)
@@ -340,7 +361,9 @@ def serve(
             )
         except SystemExit as error:
             raise BadInput(
-                f"Port {port} on {host} cannot be listened on; is another app there? Give another --port."
+                "Port {port} on {host} cannot be listened on; is another app there? Give another --port.",
+                port=port,
+                host=host,
             ) from error
 
 

@@ -12,6 +12,7 @@ from imgret_tools.collect.steps.crawl import CrawlReport
 from imgret_tools.collect.steps.download import DownloadReport
 from imgret_tools.collect.steps.split import SplitReport
 from imgret_tools.records import Failure
+from imgret_tools.ui.texts.messages import translated
 from imgret_tools.ui.texts.table import Language, said
 
 StepReport = CrawlReport | DownloadReport | CleanReport | SplitReport
@@ -103,7 +104,7 @@ def _crawled(language: Language, report: CrawlReport) -> str:
     ]
     notice = f"<p>{_said(language, 'collect_no_contact')}</p>" if report.notice else ""
     table = _table(language, "collect_by_word", rows)
-    return _part(language, "collect_crawl", counts, table, notice, _failures("", report.failed))
+    return _part(language, "collect_crawl", counts, table, notice, _failures(language, report.failed))
 
 
 def _downloaded(language: Language, report: DownloadReport) -> str:
@@ -117,7 +118,7 @@ def _downloaded(language: Language, report: DownloadReport) -> str:
         failed=len(report.failed),
         seconds=report.seconds,
     )
-    return _part(language, "collect_download", counts, _failures("", report.failed))
+    return _part(language, "collect_download", counts, _failures(language, report.failed))
 
 
 def _cleaned(language: Language, report: CleanReport) -> str:
@@ -133,7 +134,7 @@ def _cleaned(language: Language, report: CleanReport) -> str:
     )
     away = f"<p>{_said(language, 'collect_quarantine')} <code>{escape(report.quarantine)}</code></p>"
     moved = [Failure(found.path, found.detail) for found in report.removed]
-    return _part(language, "collect_clean", counts, away if moved else "", _failures("", moved))
+    return _part(language, "collect_clean", counts, away if moved else "", _failures(language, moved))
 
 
 def _split(language: Language, report: SplitReport) -> str:
@@ -150,7 +151,7 @@ def _split(language: Language, report: SplitReport) -> str:
     short = sum(not count["test"] for count in report.classes.values()) if report.notices else 0
     notice = f"<p>{_said(language, 'collect_no_test', count=short)}</p>" if short else ""
     table = _table(language, "collect_by_class", rows)
-    return _part(language, "collect_split", counts, table, notice, _failures("", report.failed))
+    return _part(language, "collect_split", counts, table, notice, _failures(language, report.failed))
 
 
 def _part(language: Language, step: str, counts: str, *more: str) -> str:
@@ -162,10 +163,12 @@ def _table(language: Language, title: str, rows: Sequence[tuple[str, ...]]) -> s
     return f"<details><summary>{_said(language, title)}</summary><table>{cells}</table></details>" if rows else ""
 
 
-def _failures(title: str, failures: Sequence[Failure]) -> str:
-    lines = "".join(f"<li>{escape(failure.path)}: {escape(failure.reason)}</li>" for failure in failures[:_SHOWN])
-    heading = f"<p>{escape(title)}</p>" if title else ""
-    return f"{heading}<ul class='imgret-failed'>{lines}</ul>" if lines else ""
+def _failures(language: Language, failures: Sequence[Failure]) -> str:
+    lines = "".join(
+        f"<li>{escape(failure.path)}: {escape(translated(language, failure.reason))}</li>"
+        for failure in failures[:_SHOWN]
+    )
+    return f"<ul class='imgret-failed'>{lines}</ul>" if lines else ""
 
 
 def _named(language: Language, texts: dict[str, str], value: str) -> str:

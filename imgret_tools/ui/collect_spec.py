@@ -95,7 +95,9 @@ def _parsed(text: str) -> dict[str, object]:
     import yaml
 
     if len(text) > MAX_TEXT:
-        raise BadInput(f"The spec has {len(text)} characters; at most {MAX_TEXT} are read. Run it in parts.")
+        raise BadInput(
+            "The spec has {count} characters; at most {most} are read. Run it in parts.", count=len(text), most=MAX_TEXT
+        )
     try:
         data = json.loads(text)
     except (json.JSONDecodeError, RecursionError):
@@ -105,7 +107,11 @@ def _parsed(text: str) -> dict[str, object]:
                 raise BadInput("The spec uses a YAML alias (*name); write the value out.") from None
             data = yaml.safe_load(text)
         except (yaml.YAMLError, RecursionError) as error:
-            raise BadInput(f"The spec is neither JSON nor YAML: {' '.join(str(error).split())}") from error
+            raise BadInput(
+                "The spec is neither JSON nor YAML: {reason}", reason=" ".join(str(error).split())
+            ) from error
     if not isinstance(data, dict):
-        raise BadInput(f"The spec is a {type(data).__name__}; expected lines like url: ... and categories: ...")
+        raise BadInput(
+            "The spec is a {kind}; expected lines like url: ... and categories: ...", kind=type(data).__name__
+        )
     return data

@@ -10,6 +10,7 @@ from imgret_tools.errors import BadInput, ImageError, NotFound
 from imgret_tools.pictures.thumbnails import data_url, thumbnail
 from imgret_tools.records import Entry
 from imgret_tools.tools import ImageTools
+from imgret_tools.ui.texts.messages import translated
 from imgret_tools.ui.texts.table import Language, said
 
 _SIDE = 1280
@@ -32,7 +33,7 @@ def detail(tools: ImageTools, language: Language, library: str, id_: str) -> dic
     try:
         shown = {"picture": data_url(opened(tools.runtime, entry))}
     except (ImageError, OSError) as error:
-        shown = {"none": said(language, "gone", reason=error)}
+        shown = {"none": said(language, "gone", reason=translated(language, error))}
     return {
         **shown,
         "name": shown_name(entry.label, entry.path),

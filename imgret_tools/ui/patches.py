@@ -22,6 +22,7 @@ from gradio.utils import get_upload_folder
 from imgret_tools.errors import BadInput, ImgretError
 from imgret_tools.schemas import PublishedTool
 from imgret_tools.tools import ImageTools
+from imgret_tools.ui.texts.messages import translated
 from imgret_tools.ui.texts.table import Language, said
 
 Bound = list[tuple[Component, dict[str, str | Callable[[Language], object]]]]
@@ -77,12 +78,12 @@ utils.MatplotlibBackendMananger = nullcontext  # type: ignore[misc, assignment]
 
 
 @contextmanager
-def shown_errors() -> Iterator[None]:
-    """What goes wrong on purpose is shown to the visitor as it reads."""
+def shown_errors(language: Language = "en") -> Iterator[None]:
+    """What goes wrong on purpose is shown to the visitor, in the page's language; callers of the API read English."""
     try:
         yield
     except ImgretError as error:
-        raise gr.Error(escape(str(error)), print_exception=False) from None
+        raise gr.Error(escape(translated(language, error)), print_exception=False) from None
 
 
 def address(library: str, id_: str) -> str:

@@ -78,8 +78,13 @@ def _unzip(archive: Path, folder: Path) -> None:
             size = sum(member.file_size for member in members)
             if len(members) > MAX_FILES or size > MAX_BYTES or size > MAX_RATIO * max(archive.stat().st_size, 1):
                 raise BadInput(
-                    f"Zip {archive.name} would unpack to {len(members)} pictures of {size / 1e6:.0f} MB; "
-                    f"at most {MAX_FILES} of {MAX_BYTES / 1e6:.0f} MB are taken. Split it, or index a folder."
+                    "Zip {name} would unpack to {count} pictures of {size:.0f} MB; at most {max_files} of "
+                    "{max_bytes:.0f} MB are taken. Split it, or index a folder.",
+                    name=archive.name,
+                    count=len(members),
+                    size=size / 1e6,
+                    max_files=MAX_FILES,
+                    max_bytes=MAX_BYTES / 1e6,
                 )
             for member in members:
                 parts = _parts(member)
@@ -96,7 +101,9 @@ def _unzip(archive: Path, folder: Path) -> None:
                             out.write(head)
                             shutil.copyfileobj(source, out)
     except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError) as error:
-        raise BadInput(f"Zip {archive.name} cannot be read ({error}); make it anew, without a password.") from error
+        raise BadInput(
+            "Zip {name} cannot be read ({error}); make it anew, without a password.", name=archive.name, error=error
+        ) from error
 
 
 def _wanted(member: zipfile.ZipInfo) -> bool:

@@ -18,6 +18,8 @@ from imgret_tools.encoders.installed import open_clip_module
 from imgret_tools.encoders.openclip import OpenClip
 from imgret_tools.encoders.torchvision_guard import guard_torchvision
 
+pytestmark = pytest.mark.slow
+
 TEXTS = [
     "",
     " ",

@@ -208,6 +208,7 @@ def test_another_encoder_is_refused(runtime: Runtime, tmp_path: Path) -> None:
         runtime.import_rows(*files, library="there", encoder="other")
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_leaves_a_library_that_goes_on(runtime: Runtime, tmp_path: Path) -> None:
     files = written(tmp_path, unit_rows(N))
     code = f"""

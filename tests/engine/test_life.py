@@ -516,6 +516,7 @@ STEPS = [
 ]
 
 
+@pytest.mark.slow
 def test_killed_at_named_steps_the_next_run_ends_where_an_undisturbed_one_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

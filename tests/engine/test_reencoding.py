@@ -141,6 +141,7 @@ Runtime.open(Settings(data_dir=sys.argv[1], encoder="fake")).reencode(encoder="f
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("step", "call", "encoder"),
     [("append", 2, "fake"), ("set_card", 1, "fake"), ("open_index", 1, FAST), ("put", 1, FAST)],

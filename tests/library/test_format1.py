@@ -69,6 +69,7 @@ def test_a_snapshot_that_is_not_current_is_made_up_from_chroma(old: Path, damage
     assert whole(Library(old))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["unlink", "append", "insert", "create", "replace"])
 def test_killed_at_any_step_it_is_old_or_new(old: Path, step: str) -> None:
     code = f"""

@@ -30,7 +30,7 @@ def chatting(tools: ImageTools) -> Iterator[str]:
     from imgret_tools.ui.tabs.chat import chat_tab
 
     with gr.Blocks(analytics_enabled=False) as demo:
-        chat_tab(tools.runtime, lambda: Chat(tools, OfflineModel()))
+        chat_tab(tools.runtime, lambda: Chat(tools, OfflineModel()), gr.State("en"))
     port = free_port()
     demo.launch(server_name="127.0.0.1", server_port=port, prevent_thread_lock=True, quiet=True)
     try:

@@ -113,4 +113,4 @@ def test_every_caption_and_sentence_is_said_in_vietnamese_with_the_same_facts() 
     for name, english in WORDS.items():
         assert fields(VIETNAMESE_WORDS[name]) == fields(english), name
     said = sentence("vi")(note("recall", l2=0.5, cosine=1.0, k=5))
-    assert said.startswith("Chỉ mục tìm lại được 0.5 (l2)")
+    assert said.startswith("Chỉ mục tìm lại được 0,5 (l2)")

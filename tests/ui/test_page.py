@@ -135,7 +135,7 @@ def test_a_phone_in_vietnamese_needs_no_sideways_scrolling(browser: Browser, app
     page = context.new_page()
     page.goto(f"{app}/?text=con+m%C3%A8o")
     assert first_caption(page).startswith("cat")
-    assert page.get_by_role("tab", name="Tìm kiếm").is_visible()
+    page.get_by_role("tab", name="Tìm kiếm").wait_for()
     page.wait_for_function("document.documentElement.lang === 'vi'")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     context.close()

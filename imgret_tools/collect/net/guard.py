@@ -12,7 +12,7 @@ import socket
 import time
 from urllib.parse import urljoin, urlsplit
 
-from imgret_tools.errors import CollectError, PathRefused
+from imgret_tools.errors import CollectError, Message, PathRefused
 
 USER_AGENT = "imgret-collect"
 REDIRECTS = 5
@@ -42,8 +42,10 @@ _MAGIC = (
 class FetchError(CollectError):
     """One address that gave nothing. `permanent`: asking again is useless; `wait`: seconds the host asked for."""
 
-    def __init__(self, reason: str, *, permanent: bool = False, wait: float | None = None) -> None:
-        super().__init__(reason)
+    def __init__(
+        self, template: str, /, *, permanent: bool = False, wait: float | None = None, **values: object
+    ) -> None:
+        super().__init__(template, **values)
         self.permanent = permanent
         self.wait = wait
 
@@ -77,9 +79,9 @@ def host_of(url: str) -> str:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError:
-        raise PathRefused(f"{url[:200]!r} is not a URL; expected one like https://host/path.") from None
+        raise PathRefused("{url!r} is not a URL; expected one like https://host/path.", url=url[:200]) from None
     if parts.scheme.lower() not in ("http", "https") or not host:
-        raise PathRefused(f"{url[:200]!r} is not fetched: only http:// and https:// addresses with a host are.")
+        raise PathRefused("{url!r} is not fetched: only http:// and https:// addresses with a host are.", url=url[:200])
     return host if port is None else f"{host}:{port}"
 
 
@@ -91,12 +93,17 @@ def addresses(host: str, port: int, *, allow_private: bool = False) -> list[str]
     try:
         infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise FetchError(f"the name {host!r} does not resolve ({error})") from error
+        raise FetchError("the name {host!r} does not resolve ({error})", host=host, error=error) from error
     found = list(dict.fromkeys(str(info[4][0]) for info in infos))
     if not allow_private:
         for address in found:
             if kind := why_refused(address):
-                raise PathRefused(f"{host} is {kind} ({address}), which is never fetched from; use a public address.")
+                raise PathRefused(
+                    "{host} is {kind} ({address}), which is never fetched from; use a public address.",
+                    host=host,
+                    kind=Message(kind),
+                    address=address,
+                )
     return found
 
 
@@ -122,10 +129,20 @@ def fetch_image(url: str, *, max_bytes: int = 50_000_000, allow_private: bool = 
                     url = urljoin(url, response.headers["location"])
                     continue
                 if response.status_code != 200:
-                    raise FetchError(f"{url[:200]} answers {response.status_code}; expected a picture.")
+                    raise FetchError(
+                        "{url} answers {status_code}; expected a picture.",
+                        url=url[:200],
+                        status_code=response.status_code,
+                    )
                 data = b"".join(read_body(response, max_bytes=max_bytes, deadline=deadline))
             if not picture_kind(data):
                 kind = response.headers.get("content-type", "no content type")
-                raise FetchError(f"{url[:200]} is not a picture ({kind}); give the address of the picture itself.")
+                raise FetchError(
+                    "{url} is not a picture ({kind}); give the address of the picture itself.", url=url[:200], kind=kind
+                )
             return data
-    raise FetchError(f"{url[:200]} redirects more than {REDIRECTS} times; give the address of the picture itself.")
+    raise FetchError(
+        "{url} redirects more than {redirects} times; give the address of the picture itself.",
+        url=url[:200],
+        redirects=REDIRECTS,
+    )

@@ -16,11 +16,14 @@ from importlib.metadata import PackageNotFoundError, version
 from urllib.parse import quote, urljoin, urlsplit
 
 import httpx
-from protego import Protego
 
 from imgret_tools.collect.net.guard import REDIRECTS, USER_AGENT, FetchError, host_of
 from imgret_tools.collect.net.transport import make_client, opened, read_body
-from imgret_tools.errors import BadInput, PathRefused
+from imgret_tools.errors import BadInput, Message, PathRefused
+from imgret_tools.extras import needs
+
+with needs("collect"):
+    from protego import Protego
 
 _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 _ROBOTS_BYTES = 512_000
@@ -43,9 +46,13 @@ class Manners:
     def __post_init__(self) -> None:
         for name, least in (("delay", 0.0), ("timeout", 0.001), ("retries", 0), ("longest_wait", 0.0)):
             if getattr(self, name) < least:
-                raise BadInput(f"{name} is {getattr(self, name)}; it must be at least {least}.")
+                raise BadInput(
+                    "{name} is {value}; it must be at least {least}.", name=name, value=getattr(self, name), least=least
+                )
         if not self.contact.isprintable() or not self.contact.isascii():
-            raise BadInput(f"contact is {self.contact!r}; give a URL or an e-mail address in plain letters.")
+            raise BadInput(
+                "contact is {contact!r}; give a URL or an e-mail address in plain letters.", contact=self.contact
+            )
 
     @property
     def user_agent(self) -> str:
@@ -140,10 +147,10 @@ class Web:
                     continue
                 _judge(response)
                 if self.manners.obey_robots and (tag := forbidding_tag(response.headers.get_list("x-robots-tag"))):
-                    raise FetchError(f"its X-Robots-Tag says {tag!r}", permanent=True)
+                    raise FetchError("its X-Robots-Tag says {tag!r}", tag=tag, permanent=True)
                 yield response
                 return
-        raise FetchError(f"more than {REDIRECTS} redirects", permanent=True)
+        raise FetchError("more than {redirects} redirects", redirects=REDIRECTS, permanent=True)
 
     def page(self, url: str, *, max_bytes: int = 20_000_000) -> tuple[str, str]:
         """The text of the page at `url` and its content type; asks again after a failure of the moment."""
@@ -176,7 +183,7 @@ class Web:
         rules = self._robots[origin]
         if isinstance(rules, str):
             return rules
-        return "" if rules.can_fetch(url, USER_AGENT) else f"robots.txt of {host_of(url)} forbids it"
+        return "" if rules.can_fetch(url, USER_AGENT) else Message("robots.txt of {host} forbids it", host=host_of(url))
 
     def _read_robots(self, origin: str) -> Protego | str:
         """The rules of one host; a reason to stay away when the host cannot say; no rules when it has no such file."""
@@ -187,7 +194,7 @@ class Web:
             except FetchError as failure:
                 wait = back_off(failure, attempt)
                 if attempt == self.manners.retries or wait > self.manners.longest_wait:
-                    return f"robots.txt of {host} cannot be read ({failure})"
+                    return Message("robots.txt of {host} cannot be read ({failure})", host=host, failure=failure)
                 self._wait(wait)
         raise AssertionError("the last attempt returns")
 
@@ -199,7 +206,9 @@ class Web:
                     url = urljoin(url, response.headers["location"])
                     continue
                 if response.status_code in _RETRIED or response.status_code >= 500:
-                    raise FetchError(f"it answers {response.status_code}", wait=retry_after(response))
+                    raise FetchError(
+                        "it answers {status_code}", status_code=response.status_code, wait=retry_after(response)
+                    )
                 text = "" if response.status_code >= 400 else _first_bytes(response).decode("utf-8", errors="replace")
             rules = Protego.parse(text)
             if delay := rules.crawl_delay(USER_AGENT):
@@ -275,7 +284,8 @@ def _judge(response: httpx.Response) -> None:
     if status in (200, 206, 304, 416):
         return
     raise FetchError(
-        f"the server answers {status}",
+        "the server answers {status}",
+        status=status,
         permanent=status not in _RETRIED,
         wait=retry_after(response) if status in (429, 503) else None,
     )

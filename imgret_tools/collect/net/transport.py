@@ -97,7 +97,7 @@ def _translated() -> Iterator[None]:
     except httpcore.TimeoutException as error:
         raise FetchError("the server did not answer in time") from error
     except (httpcore.NetworkError, httpcore.ProtocolError) as error:
-        raise FetchError(f"the connection failed ({error or type(error).__name__})") from error
+        raise FetchError("the connection failed ({error})", error=error or type(error).__name__) from error
 
 
 def make_client(
@@ -119,7 +119,7 @@ def opened(client: httpx.Client, url: str, headers: Mapping[str, str] | None = N
     try:
         request = client.build_request("GET", url, headers=dict(headers or {}))
     except (httpx.InvalidURL, ValueError) as error:
-        raise FetchError(f"{url[:200]!r} is not a URL ({error})", permanent=True) from error
+        raise FetchError("{url!r} is not a URL ({error})", url=url[:200], error=error, permanent=True) from error
     with closing(client.send(request, stream=True)) as response:
         yield response
 
@@ -130,7 +130,7 @@ def read_body(response: httpx.Response, *, max_bytes: int, deadline: float | Non
     Unpacking is bounded chunk by chunk, so a small answer that inflates to gigabytes costs no more than `max_bytes`.
     `deadline` is a `time.monotonic()` moment: a server that drips a byte a second does not hold a worker for ever.
     """
-    too_large = FetchError(f"larger than the limit of {max_bytes:,} bytes", permanent=True)
+    too_large = FetchError("larger than the limit of {max_bytes:,} bytes", max_bytes=max_bytes, permanent=True)
     declared = response.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > max_bytes:
         raise too_large
@@ -151,7 +151,7 @@ def _unpacked(response: httpx.Response) -> Iterator[bytes]:
         yield from response.iter_raw()
         return
     if coding not in ("gzip", "x-gzip", "deflate"):
-        raise FetchError(f"packed as {coding!r}, which was not asked for", permanent=True)
+        raise FetchError("packed as {coding!r}, which was not asked for", coding=coding, permanent=True)
     unpack = zlib.decompressobj(zlib.MAX_WBITS | 32)
     try:
         for packed in response.iter_raw():
@@ -160,4 +160,6 @@ def _unpacked(response: httpx.Response) -> Iterator[bytes]:
                 packed = unpack.unconsumed_tail
         yield unpack.flush()
     except zlib.error as error:
-        raise FetchError(f"its {coding} packing is damaged ({error})", permanent=True) from error
+        raise FetchError(
+            "its {coding} packing is damaged ({error})", coding=coding, error=error, permanent=True
+        ) from error

@@ -97,7 +97,7 @@ async def _crawl(
         from playwright.async_api import Error, async_playwright
     except ModuleNotFoundError as error:
         raise CollectError(
-            "Crawling with a browser needs playwright: pip install playwright, or use the mode html or json."
+            "Crawling with a browser needs playwright: pip install 'imgret-tools[collect]', or use the mode html or json."
         ) from error
     places = asyncio.Semaphore(spec.parallel)
     with GuardProxy(allow_private=web.manners.allow_private) as proxy:
@@ -113,7 +113,7 @@ async def _crawl(
                 )
             except Error as error:
                 raise CollectError(
-                    f"Chromium does not start: {_line(error)}. Check that it runs on its own."
+                    "Chromium does not start: {reason}. Check that it runs on its own.", reason=_line(error)
                 ) from error
 
             async def one(category: str, term: str) -> None:
@@ -226,7 +226,8 @@ class _Visit:
         if response.status >= 400:
             after = response.headers.get("retry-after", "")
             raise FetchError(
-                f"the server answers {response.status}",
+                "the server answers {status}",
+                status=response.status,
                 permanent=response.status < 500 and response.status not in (408, 425, 429),
                 wait=float(after) if after.isdigit() else None,
             )
@@ -237,7 +238,7 @@ class _Visit:
                 header["value"] for header in await response.headers_array() if header["name"].lower() == "x-robots-tag"
             ]
             if tag := forbidding_tag(tags):
-                raise FetchError(f"its X-Robots-Tag says {tag!r}", permanent=True)
+                raise FetchError("its X-Robots-Tag says {tag!r}", tag=tag, permanent=True)
 
     async def _scroll(self, page: Page, found: Found) -> str:
         """Reads, scrolls, presses "load more" and waits, until enough, nothing new, or out of time."""
@@ -273,7 +274,7 @@ class _Visit:
             linked_data=read["linked_data"],
         )
         if self.web.manners.obey_robots and (tag := forbidding_tag(read["robots"])):
-            raise FetchError(f"its robots meta tag says {tag!r}", permanent=True)
+            raise FetchError("its robots meta tag says {tag!r}", tag=tag, permanent=True)
         return list(from_page(facts, self.spec))
 
     async def _press_more(self, page: Page) -> bool:

@@ -93,10 +93,12 @@ def from_json(text: str, base: str, fields: JsonFields, spec: Spec) -> list[Cand
     try:
         data = json.loads(text)
     except ValueError as error:
-        raise BadInput(f"the answer is not JSON ({error}); is mode json right?") from error
+        raise BadInput("the answer is not JSON ({error}); is mode json right?", error=error) from error
     items = _at(data, fields.items)
     if not isinstance(items, list):
-        raise BadInput(f"json.items {fields.items!r} leads to {type(items).__name__}; expected a list.")
+        raise BadInput(
+            "json.items {items!r} leads to {kind}; expected a list.", items=fields.items, kind=type(items).__name__
+        )
     found = []
     for item in items:
         if url := _usable(_text(_at(item, fields.image)), base, spec):

@@ -36,7 +36,7 @@ from imgret_tools.collect.steps.duplicates import (
 )
 from imgret_tools.collect.steps.manifest import FILE_LIST, MANIFEST
 from imgret_tools.collect.steps.meter import Cancelled, Meter, OnProgress, watch
-from imgret_tools.errors import BadInput, CollectError, ImageError, NotFound
+from imgret_tools.errors import BadInput, CollectError, ImageError, Message, NotFound
 from imgret_tools.files import atomic_write
 from imgret_tools.pictures.exif import TURNS
 from imgret_tools.pictures.find import content_hash
@@ -159,10 +159,12 @@ def clean(
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise NotFound(f"There is no folder {folder}; give one that holds pictures.")
+        raise NotFound("There is no folder {folder}; give one that holds pictures.", folder=folder)
     target = Path(quarantine) if quarantine else folder.resolve().with_name(f"{folder.resolve().name}-quarantine")
     if target.resolve().is_relative_to(folder.resolve()):
-        raise BadInput(f"The quarantine {target} lies inside {folder}; choose a folder outside of it.")
+        raise BadInput(
+            "The quarantine {target} lies inside {folder}; choose a folder outside of it.", target=target, folder=folder
+        )
     if not -1 <= near <= 32 or min_pixels < 0 or not 0 < cosine <= 1:
         raise BadInput("near must be between -1 and 32, min_pixels at least 0, cosine above 0 and at most 1.")
     started = time.monotonic()
@@ -182,7 +184,10 @@ def clean(
             removed, converted, stopped = _act(folder, target, removed, converted, cancelled)
         except OSError as error:
             raise CollectError(
-                f"{folder} cannot be cleaned ({error}); what was moved so far is in {target}."
+                "{folder} cannot be cleaned ({error}); what was moved so far is in {target}.",
+                folder=folder,
+                error=error,
+                target=target,
             ) from error
     return CleanReport(
         folder=str(folder),
@@ -238,7 +243,7 @@ def _going_along(removed: list[Finding], staying: list[str], side: set[Path], fo
         for stem in (inside.stem, PurePosixPath(inside.stem).stem):
             picture = gone.get((inside.parent, stem))
             if picture is not None and (inside.parent, stem) not in stay:
-                found.append(Finding(str(inside), picture.reason, f"belongs to {picture.path}"))
+                found.append(Finding(str(inside), picture.reason, Message("belongs to {path}", path=picture.path)))
                 break
     return found
 
@@ -271,7 +276,12 @@ def _check(path: Path, name: str, min_pixels: int) -> _Checked:
         convert = _conversion(path) if kind else ""
         picture = open_picture(path, at_least=None if convert else 64)
         if min(picture.width, picture.height) < min_pixels:
-            size = f"{picture.width} x {picture.height}, less than {min_pixels} on a side"
+            size = Message(
+                "{width} x {height}, less than {min_pixels} on a side",
+                width=picture.width,
+                height=picture.height,
+                min_pixels=min_pixels,
+            )
             return _Checked(name, "too_small", size)
         image = (
             open_picture(_encoded(picture.image, path, convert), at_least=64).image

@@ -217,7 +217,9 @@ class _Ledger:
             self.sources = dict(state["sources"])
         except (ValueError, KeyError, TypeError) as error:
             raise BadInput(
-                f"{sources_path(self.path)} is not what a crawl writes ({error!r}); delete it to crawl afresh."
+                "{sources_path} is not what a crawl writes ({error!r}); delete it to crawl afresh.",
+                sources_path=sources_path(self.path),
+                error=error,
             ) from error
         for category, term in self.spec.terms():
             if (category, term) in stopped and term in urls.get(category, {}):
@@ -242,7 +244,9 @@ class _Ledger:
                 },
             )
         except OSError as error:
-            raise CollectError(f"{self.path} cannot be written ({error}); choose another place.") from error
+            raise CollectError(
+                "{path} cannot be written ({error}); choose another place.", path=self.path, error=error
+            ) from error
 
 
 def _crawl_plainly(
@@ -295,5 +299,5 @@ def _read(spec: Spec, web: Web, url: str) -> tuple[list[Candidate], str]:
         return from_json(text, url, spec.json, spec), ""
     facts = read_page(text, url)
     if web.manners.obey_robots and (tag := forbidding_tag(facts.robots)):
-        raise FetchError(f"its robots meta tag says {tag!r}", permanent=True)
+        raise FetchError("its robots meta tag says {tag!r}", tag=tag, permanent=True)
     return list(from_page(facts, spec)), facts.next

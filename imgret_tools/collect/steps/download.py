@@ -27,7 +27,7 @@ from imgret_tools.collect.steps.jobs import Job, JobQueue, job_folders, load_job
 from imgret_tools.collect.steps.manifest import FILE_LIST, Manifest, Saved
 from imgret_tools.collect.steps.meter import Cancelled, Meter, OnProgress, watch
 from imgret_tools.collect.steps.names import short_hash, stem_of
-from imgret_tools.errors import BadInput, CollectError, ImageError, PathRefused
+from imgret_tools.errors import BadInput, CollectError, ImageError, Message, PathRefused
 from imgret_tools.files import atomic_write
 from imgret_tools.pictures.open import open_picture
 from imgret_tools.records import Failure, Record, quoted
@@ -126,9 +126,9 @@ def download(
         BadInput: a number out of range, or a list in another shape.
     """
     if not 1 <= workers <= 64:
-        raise BadInput(f"workers is {workers}; it must be between 1 and 64.")
+        raise BadInput("workers is {workers}; it must be between 1 and 64.", workers=workers)
     if max_bytes < 1:
-        raise BadInput(f"max_bytes is {max_bytes}; it must be at least 1.")
+        raise BadInput("max_bytes is {max_bytes}; it must be at least 1.", max_bytes=max_bytes)
     manners = Manners(
         contact=contact,
         delay=delay,
@@ -145,9 +145,11 @@ def download(
         lock = FileLock(out / _PARTIAL / "lock")
         lock.acquire(timeout=0)
     except Timeout:
-        raise CollectError(f"Another download is writing to {out}; wait for it, or choose another folder.") from None
+        raise CollectError(
+            "Another download is writing to {out}; wait for it, or choose another folder.", out=out
+        ) from None
     except OSError as error:
-        raise CollectError(f"{out} cannot be written ({error}); choose another folder.") from error
+        raise CollectError("{out} cannot be written ({error}); choose another folder.", out=out, error=error) from error
     stop = threading.Event()
     try:
         with Web(manners, stop=stop, connections=workers) as web:
@@ -255,7 +257,7 @@ class _Run:
             except OSError as error:
                 self.web.stop.set()
                 raise CollectError(
-                    f"{self.out} cannot be written ({error}); free some space and run it again."
+                    "{out} cannot be written ({error}); free some space and run it again.", out=self.out, error=error
                 ) from error
             except BaseException:
                 self.web.stop.set()
@@ -273,7 +275,7 @@ class _Run:
             self._fail(job, str(failure), permanent=failure.permanent)
             return False
         if wait > self.web.manners.longest_wait:
-            reason = f"{host} asks to wait {wait:.0f} s; run the download again then"
+            reason = Message("{host} asks to wait {wait:.0f} s; run the download again then", host=host, wait=wait)
             for dropped in (job, *self.queue.give_up(host)):
                 self._fail(dropped, reason, permanent=False)
             return False
@@ -348,7 +350,7 @@ class _Run:
             picture = open_picture(partial, at_least=64)
         except ImageError as error:
             self._forget(job.url)
-            raise FetchError(f"not a picture that can be read: {error}", permanent=True) from error
+            raise FetchError("not a picture that can be read: {error}", error=error, permanent=True) from error
         known = self.manifest.saved.get(job.url)
         if known is not None and known.sha256 == digest:
             self._forget(job.url)
@@ -397,7 +399,7 @@ class _Run:
                 if path.casefold() not in self.taken and not (self.out / path).exists():
                     self.taken.add(path.casefold())
                     return path
-        raise CollectError(f"{self.out / folder} holds 99 files called {stem}; move some elsewhere.")
+        raise CollectError("{out} holds 99 files called {stem}; move some elsewhere.", out=self.out / folder, stem=stem)
 
     def _entry(self, job: Job) -> Saved:
         now = datetime.now(UTC).isoformat(timespec="seconds")

@@ -136,7 +136,11 @@ def load_jobs(path: Path) -> tuple[list[Job], int]:
         try:
             sources = dict(json.loads(beside.read_text(encoding="utf-8"))["sources"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise BadInput(f"{beside} is not what a crawl writes ({error!r}); delete it to go on without.") from error
+            raise BadInput(
+                "{beside} is not what a crawl writes ({error!r}); delete it to go on without.",
+                beside=beside,
+                error=error,
+            ) from error
     jobs: dict[str, Job] = {}
     repeated = 0
     for category, terms in load_urls(path).items():

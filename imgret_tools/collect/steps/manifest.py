@@ -61,7 +61,9 @@ class Manifest:
                     except ValueError:
                         continue
                     except TypeError as error:
-                        raise BadInput(f"{self.path} holds a line this version cannot read: {error}.") from error
+                        raise BadInput(
+                            "{path} holds a line this version cannot read: {error}.", path=self.path, error=error
+                        ) from error
                     self.saved[entry.url] = entry
         self._torn = torn
 

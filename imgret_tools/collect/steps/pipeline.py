@@ -12,7 +12,7 @@ from imgret_tools.collect.steps.download import DownloadReport, download
 from imgret_tools.collect.steps.duplicates import Rows
 from imgret_tools.collect.steps.meter import Cancelled, OnProgress
 from imgret_tools.collect.steps.split import SplitReport, split
-from imgret_tools.errors import CollectError
+from imgret_tools.errors import CollectError, Message
 from imgret_tools.records import Record
 
 
@@ -71,9 +71,9 @@ def collect_all(
     if found.cancelled:
         return CollectReport(str(out), found, cancelled=True)
     if not found.urls:
-        why = "; ".join(map(str, found.failed[:3])) or "the pages showed none"
+        why = Message.joined(map(str, found.failed[:3]), "; ") or Message("the pages showed none")
         raise CollectError(
-            f"No picture address was found ({why}). Open the search page in a browser and check the spec."
+            "No picture address was found ({why}). Open the search page in a browser and check the spec.", why=why
         )
     fetched = download(
         out / "image_urls.json",
@@ -92,8 +92,8 @@ def collect_all(
     if fetched.cancelled:
         return CollectReport(str(out), found, fetched, cancelled=True)
     if not fetched.saved and not fetched.kept:
-        why = "; ".join(map(str, fetched.failed[:3]))
-        raise CollectError(f"Not one of {found.urls} pictures could be downloaded ({why}).")
+        why = Message.joined(map(str, fetched.failed[:3]), "; ")
+        raise CollectError("Not one of {urls} pictures could be downloaded ({why}).", urls=found.urls, why=why)
     cleaned = clean(
         images, min_pixels=spec.min_pixels, near=spec.near, rows=rows, progress=progress, cancelled=cancelled
     )

@@ -101,12 +101,17 @@ def split(
         raise BadInput("test must be at least 0, train at least 1, near between -1 and 32.")
     inside, outside = out.resolve(), folder.resolve()
     if inside.is_relative_to(outside) or outside.is_relative_to(inside):
-        raise BadInput(f"{out} and {folder} lie inside each other; choose an output folder beside the pictures.")
+        raise BadInput(
+            "{out} and {folder} lie inside each other; choose an output folder beside the pictures.",
+            out=out,
+            folder=folder,
+        )
     earlier = _earlier(out)
     found = [Path(image.path).relative_to(folder).as_posix() for image in find_images(folder).images]
     if not (label := _labels(found, classes)):
         raise CollectError(
-            f"{folder} has no pictures in sub-folders; expected <class>/picture.jpg or <category>/<term>/...."
+            "{folder} has no pictures in sub-folders; expected <class>/picture.jpg or <category>/<term>/....",
+            folder=folder,
         )
     meter = Meter("split", len(label), progress)
     failed: list[Failure] = []
@@ -144,7 +149,9 @@ def split(
         )
         packed = _pack(out, sorted(names.values())) if pack else ""
     except OSError as error:
-        raise CollectError(f"{out} cannot be written ({error}); free some space and run it again.") from error
+        raise CollectError(
+            "{out} cannot be written ({error}); free some space and run it again.", out=out, error=error
+        ) from error
     counts: dict[str, dict[str, int]] = {name: {"train": 0, "test": 0} for name in sorted(set(label.values()))}
     for path, side in sides.items():
         counts[label[path]][side] += 1
@@ -238,7 +245,7 @@ def _earlier(out: Path) -> list[str]:
         plan = json.loads((out / PLAN).read_text(encoding="utf-8"))
         return [str(file["path"]) for file in plan["files"]]
     except (OSError, ValueError, KeyError, TypeError):
-        raise CollectError(f"{out} holds files that no split made; choose a new or an empty folder.") from None
+        raise CollectError("{out} holds files that no split made; choose a new or an empty folder.", out=out) from None
 
 
 def _write(folder: Path, out: Path, names: dict[str, str], earlier: list[str], *, link: bool) -> None:

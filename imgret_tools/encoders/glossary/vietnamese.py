@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -142,6 +142,7 @@ def _join(entries: list[_Entry]) -> str:
     return " ".join(phrase)
 
 
+@lru_cache(4096)  # the glossary's syllables come again and again
 def _spelled(word: str) -> str:
     """`word` with its tone mark at the end: "hoà" and "hòa" are two spellings of one word."""
     letters = unicodedata.normalize("NFD", word)
@@ -154,6 +155,7 @@ def without_accents(text: str) -> str:
     return _plain(unicodedata.normalize("NFC", text).lower())
 
 
+@lru_cache(4096)
 def _plain(word: str) -> str:
     """`word` as typed without a Vietnamese keyboard."""
     letters = unicodedata.normalize("NFD", word.replace("đ", "d"))
@@ -164,11 +166,9 @@ def _plain(word: str) -> str:
 def _glossary() -> _Glossary:
     exact: dict[tuple[str, ...], _Entry] = {}
     sharing: dict[tuple[str, ...], set[_Entry]] = {}
-    for phrase, entry in _entries(FILE.read_text(encoding="utf-8")):
-        words = _WORD.findall(unicodedata.normalize("NFC", phrase).lower())
-        if exact.setdefault(tuple(_spelled(word) for word in words), entry) is entry:
-            key = tuple(_plain(word) for word in words)
-            sharing.setdefault(key, set()).add(entry)
+    for spelled, plainly, entry in _entries(FILE.read_text(encoding="utf-8")):
+        if exact.setdefault(spelled, entry) is entry:
+            sharing.setdefault(plainly, set()).add(entry)
     plain: dict[tuple[str, ...], _Entry | None] = {}
     for key, entries in sharing.items():
         likely = {entry for entry in entries if entry.kind == "adjective"} or entries
@@ -186,33 +186,38 @@ def _add_classes(exact: dict[tuple[str, ...], _Entry], plain: dict[tuple[str, ..
             continue
         entry = _Entry(_ASIDE.split(english)[0])
         for name in names.split(";"):
-            words = _WORD.findall(unicodedata.normalize("NFC", name).lower())
-            exact.setdefault(tuple(_spelled(word) for word in words), entry)
-            key = tuple(_plain(word) for word in words)
-            if key not in plain:
-                sharing.setdefault(key, set()).add(entry)
+            spelled, plainly = _keys(name)
+            exact.setdefault(spelled, entry)
+            if plainly not in plain:
+                sharing.setdefault(plainly, set()).add(entry)
     for key, entries in sharing.items():
         plain[key] = entries.pop() if len(entries) == 1 else None
 
 
-def _entries(lines: str) -> list[tuple[str, _Entry]]:
+def _keys(phrase: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The words of an entry as the glossary looks them up, with and without diacritics."""
+    words = _WORD.findall(unicodedata.normalize("NFC", phrase).lower())
+    return tuple(map(_spelled, words)), tuple(map(_plain, words))
+
+
+def _entries(lines: str) -> list[tuple[tuple[str, ...], tuple[str, ...], _Entry]]:
     """The file's entries, each spelling by itself; entries with a classifier come after all others."""
-    bare: list[tuple[str, _Entry]] = []
-    classified: list[tuple[str, _Entry]] = []
-    classifiers: list[str] = []
+    bare: list[tuple[tuple[str, ...], tuple[str, ...], _Entry]] = []
+    classified: list[tuple[tuple[str, ...], tuple[str, ...], _Entry]] = []
+    classifiers: list[tuple[tuple[str, ...], tuple[str, ...]]] = []
     kind: Literal["noun", "adjective", "other"] = "noun"
     for line in lines.splitlines():
         if not line.strip() or line.startswith("#"):
             continue
         if line.startswith("["):
             section, _, listed = line.strip("[] ").partition(":")
-            classifiers = [word.strip() for word in listed.split(",") if word.strip()]
+            classifiers = [_keys(word) for word in listed.split(",") if word.strip()]
             kind = _KINDS.get(section, "noun")
             continue
         for item in line.split(";"):
             spellings, _, english = item.partition("=")
             entry = _Entry(english.strip(), kind)
-            for spelling in (part.strip() for part in spellings.split("|")):
-                bare.append((spelling, entry))
-                classified += [(f"{classifier} {spelling}", entry) for classifier in classifiers]
+            for spelled, plainly in map(_keys, spellings.split("|")):
+                bare.append((spelled, plainly, entry))
+                classified += [(before + spelled, plain + plainly, entry) for before, plain in classifiers]
     return bare + classified

@@ -22,7 +22,8 @@ from imgret_tools.pictures.thumbnails import data_url
 from imgret_tools.records import SearchReport, Shown, quoted
 from imgret_tools.ui.detail import opened
 from imgret_tools.ui.patches import Bound
-from imgret_tools.ui.texts.table import said
+from imgret_tools.ui.texts.messages import translated
+from imgret_tools.ui.texts.table import Language, said
 from imgret_tools.ui.uploads import showable
 
 STARTERS = ("chat_try_describe", "chat_try_newest", "chat_try_twice", "chat_try_help")
@@ -49,12 +50,13 @@ class ChatTab:
     finished: gr.events.Dependency
 
 
-def chat_tab(runtime: Runtime, start: Callable[[], Talk]) -> ChatTab:
+def chat_tab(runtime: Runtime, start: Callable[[], Talk], language: gr.State) -> ChatTab:
     """Draw the tab inside the current Blocks.
 
     Args:
         runtime: Where thumbnails come from.
         start: Begins a talk; called once a visitor, on the server, where the provider's key stays.
+        language: The page's.
     """
 
     def look(picture: list[str]) -> dict[str, str] | None:
@@ -78,23 +80,23 @@ def chat_tab(runtime: Runtime, start: Callable[[], Talk]) -> ChatTab:
         clear = gr.Button(elem_id="chat_clear")
 
     def reply(
-        message: dict[str, object], now: Conversation | None
+        message: dict[str, object], now: Conversation | None, spoken: Language
     ) -> Iterator[tuple[list[gr.ChatMessage], Conversation, dict[str, object]]]:
         now = now or Conversation(start())
         box_next: dict[str, object] = {"text": "", "files": []}
-        for shown in answer(runtime, now, message):
+        for shown in answer(runtime, now, message, spoken):
             yield list(shown), now, box_next
             box_next = gr.skip()  # what the visitor writes meanwhile stays
 
     def started(
-        text: str, now: Conversation | None
+        text: str, now: Conversation | None, spoken: Language
     ) -> Iterator[tuple[list[gr.ChatMessage], Conversation, dict[str, object]]]:
-        for shown, then, _ in reply({"text": text, "files": []}, now):
+        for shown, then, _ in reply({"text": text, "files": []}, now, spoken):
             yield shown, then, gr.skip()
 
     asked = box.submit(
         reply,
-        [box, conversation],
+        [box, conversation, language],
         [chatbot, conversation, box],
         trigger_mode="always_last",  # what is sent during an answer is asked after it
         api_visibility="private",
@@ -103,7 +105,7 @@ def chat_tab(runtime: Runtime, start: Callable[[], Talk]) -> ChatTab:
     starting = [
         starter.click(
             started,
-            [starter, conversation],
+            [starter, conversation, language],
             [chatbot, conversation, box],
             api_visibility="private",
             concurrency_limit=4,
@@ -139,8 +141,10 @@ def chat_tab(runtime: Runtime, start: Callable[[], Talk]) -> ChatTab:
     return ChatTab(bound, asked)
 
 
-def answer(runtime: Runtime, now: Conversation, message: dict[str, object]) -> Iterator[list[gr.ChatMessage]]:
-    """The messages to show, again after each event of the turn."""
+def answer(
+    runtime: Runtime, now: Conversation, message: dict[str, object], language: Language = "en"
+) -> Iterator[list[gr.ChatMessage]]:
+    """The messages to show, again after each event of the turn; what goes wrong is said in `language`."""
     text = str(message.get("text") or "").strip()
     files = message.get("files") or []
     picture = Path(str(files[0])) if isinstance(files, list) and files else None
@@ -190,7 +194,7 @@ def answer(runtime: Runtime, now: Conversation, message: dict[str, object]) -> I
             shown_at = time.monotonic()
         yield now.shown
     except ImgretError as error:
-        now.shown.append(gr.ChatMessage(role="assistant", content=str(error)))
+        now.shown.append(gr.ChatMessage(role="assistant", content=translated(language, error)))
         yield now.shown
 
 

@@ -30,7 +30,7 @@ from imgret_tools.records import IndexReport, Progress
 from imgret_tools.tools import ImageTools
 from imgret_tools.ui.collect_report import Outcome, StepReport, plan, told
 from imgret_tools.ui.collect_spec import read_spec, spec_of, written
-from imgret_tools.ui.jobs import Runs
+from imgret_tools.ui.jobs import Run, Runs
 from imgret_tools.ui.patches import Bound, Thumbnails, shown_errors
 from imgret_tools.ui.tabs.index import indexed
 from imgret_tools.ui.texts.table import Language, said
@@ -61,6 +61,7 @@ class CollectTab:
     Attributes:
         bound: components whose texts follow the language.
         finished: the event after a data set was indexed, for what shows the libraries.
+        shown: the components that `followed` and a run write to.
     """
 
     def __init__(self, tools: ImageTools, language: gr.State, *, allow_private: bool = False) -> None:
@@ -68,7 +69,8 @@ class CollectTab:
 
         self._tools = tools
         self._allow_private = allow_private
-        self._runs = Runs()
+        self._runs: Runs[Outcome] = Runs()
+        self._indexing: Runs[IndexReport] = Runs()
         self._busy: set[Path] = set()
         self._lock = threading.Lock()
         default = Spec(url="http://host/{search_term}", categories={"a": ["b"]})
@@ -125,6 +127,14 @@ class CollectTab:
                 self.ready = gr.State("")
                 self.index = gr.Button(visible=False, variant="primary", elem_id="collect_index")
                 self.indexed = gr.HTML(elem_id="collect_indexed")
+        self.shown: list[Component] = [
+            self.report,
+            self.steps,
+            self.pictures,
+            self.index,
+            self.indexed,
+            self.ready,
+        ]
         self._form: dict[str, Component] = {
             "url": url,
             "categories": words,
@@ -187,11 +197,11 @@ class CollectTab:
             lambda chosen: gr.update(visible=chosen == "json"), mode, fields, api_visibility="private", queue=False
         )
         from_form.click(self._as_text, [language, *self._form.values()], self.spec, api_visibility="private")
-        from_file.upload(self._opened, from_file, self.spec, api_visibility="private")
+        from_file.upload(self._opened, [language, from_file], self.spec, api_visibility="private")
         self.start.click(
             self._run,
             [language, self.step, self.name, self.folder, self.spec, *self._form.values()],
-            [self.report, self.steps, self.pictures, self.index, self.indexed, self.ready],
+            self.shown,
             api_visibility="private",
             concurrency_limit=2,
             show_progress="hidden",
@@ -204,20 +214,26 @@ class CollectTab:
             concurrency_limit=2,
             show_progress="hidden",
         )
-        self.cancel.click(self._runs.cancel, None, None, api_visibility="private", queue=False)
+        self.cancel.click(self._cancel, None, None, api_visibility="private", queue=False)
 
     # The form and the text
 
     def _as_text(self, language: Language, *values: object) -> str:
-        with shown_errors():
+        with shown_errors(language):
             return written(spec_of(language, dict(zip(self._form, values, strict=True))))
 
-    def _opened(self, file: str) -> str:
-        with shown_errors():
+    def _opened(self, language: Language, file: str) -> str:
+        with shown_errors(language):
             try:
                 return Path(file).read_text(encoding="utf-8-sig")
             except (OSError, UnicodeDecodeError) as error:
-                raise BadInput(f"{Path(file).name} cannot be read as UTF-8 text ({error}).") from error
+                raise BadInput(
+                    "{name} cannot be read as UTF-8 text ({error}).", name=Path(file).name, error=error
+                ) from error
+
+    def _cancel(self, request: gr.Request) -> None:
+        self._runs.cancel(request)
+        self._indexing.cancel(request)
 
     # The run
 
@@ -231,8 +247,6 @@ class CollectTab:
         text: str | None,
         *values: object,
     ) -> Iterator[list[object]]:
-        outcomes: list[Outcome] = []
-
         def work(progress: Callable[[Progress], None], cancelled: Callable[[], bool]) -> Outcome:
             form = dict(zip(self._form, values, strict=True))
             spec = read_spec(language, text or "", form, crawled=step in ("all", "crawl"))
@@ -246,14 +260,21 @@ class CollectTab:
                 cancelled,
             )
 
-        def report(outcome: Outcome) -> str:
-            outcomes.append(outcome)
-            return told(language, outcome)
+        yield from self._shown(language, request, self._runs.start("collect_begins", work, told))
 
+    def followed(self, language: Language, request: gr.Request) -> Iterator[list[object]]:
+        """What a page that is loaded shows of a run under way, until its end and the pictures it brought."""
+        run = self._runs.latest
+        if run is None:
+            yield [gr.skip() for _ in self.shown]
+            return
+        yield from self._shown(language, request, run)
+
+    def _shown(self, language: Language, request: gr.Request, run: Run[Outcome]) -> Iterator[list[object]]:
         hidden = [gr.update(visible=False), gr.update(value=[], visible=False), gr.update(visible=False), "", ""]
-        for shown in self._runs.shown(language, request, said(language, "collect_begins"), work, report):
+        for shown in self._runs.shown(language, request, run):
             yield [shown, *hidden]
-        for outcome in outcomes:
+        if (outcome := run.report) is not None:
             ready = str(outcome.train or "")
             gallery = gr.update(value=outcome.pictures, visible=bool(outcome.pictures))
             yield [gr.skip(), gr.skip(), gallery, gr.update(visible=bool(ready)), "", ready]
@@ -286,7 +307,9 @@ class CollectTab:
             try:
                 out.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise CollectError(f"{out} cannot be made ({error}); choose another folder.") from error
+                raise CollectError(
+                    "{out} cannot be made ({error}); choose another folder.", out=out, error=error
+                ) from error
             reports = self._reports(step, spec, out, progress, cancelled)
         return Outcome(out, reports, self._thumbnails(out))
 
@@ -384,9 +407,8 @@ class CollectTab:
         def work(progress: Callable[[Progress], None], cancelled: Callable[[], bool]) -> IndexReport:
             return self._tools.index(folder, library=name.strip(), progress=progress, cancelled=cancelled)
 
-        yield from self._runs.shown(
-            language, request, said(language, "indexing"), work, lambda report: indexed(language, report)
-        )
+        run = self._indexing.start("indexing", work, indexed)
+        yield from self._indexing.shown(language, request, run)
 
 
 def _choices(texts: dict[Step, str] | dict[Mode, str], language: Language) -> list[tuple[str, str]]:
@@ -397,7 +419,7 @@ def _step(name: str) -> Step:
     for step in _STEPS:
         if step == name:
             return step
-    raise BadInput(f"Step is {name!r}; one of {', '.join(_STEPS)} expected.")
+    raise BadInput("Step is {name!r}; one of {steps} expected.", name=name, steps=", ".join(_STEPS))
 
 
 def _foreign(images: Path) -> bool:

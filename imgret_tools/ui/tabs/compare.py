@@ -16,7 +16,7 @@ from imgret_tools.errors import BadInput
 from imgret_tools.records import Entry, Progress, Space
 from imgret_tools.tools import ImageTools
 from imgret_tools.ui.patches import Bound, PictureBox, file_for, shown_errors
-from imgret_tools.ui.texts.comparison import sentence, words
+from imgret_tools.ui.texts.comparison import sentence, told, words
 from imgret_tools.ui.texts.table import Language, said
 from imgret_tools.ui.uploads import showable
 from imgret_tools.ui.why import why_match
@@ -102,7 +102,7 @@ class CompareTab:
         def show(state: Progress) -> None:
             progress((state.done, state.total))
 
-        with shown_errors():
+        with shown_errors(language):
             found: Compared
             folder, id_, label = ((typed or "").strip() for typed in (folder, id_, label))
             if folder and not self._tools.runtime.settings.read_only:
@@ -112,7 +112,9 @@ class CompareTab:
                 found = self._tools.compare(query, library=library, k=int(k), label=label or None)
             else:
                 raise BadInput(said(language, "compare_empty"))
-            shown = html_of(found, self._tools.runtime, words=words(language), sentence=sentence(language))
+            shown = html_of(
+                told(language, found), self._tools.runtime, words=words(language), sentence=sentence(language)
+            )
         choices = _choices(found)
         return [
             shown,
@@ -127,7 +129,7 @@ class CompareTab:
         single = _single(compared)
         if single is None or not hit:
             return ""
-        with shown_errors():
+        with shown_errors(language):
             query = Query(image=self._query(single))
             return why_match(self._tools, language, query, hit, library=single.library, space=space)
 
@@ -143,8 +145,10 @@ class CompareTab:
         if compared is None:
             return [gr.skip() for _ in self.files]
         runtime = self._tools.runtime
-        with shown_errors():
-            page = page_of(compared, runtime, words=words(language), sentence=sentence(language), language=language)
+        with shown_errors(language):
+            page = page_of(
+                told(language, compared), runtime, words=words(language), sentence=sentence(language), language=language
+            )
             contents = {
                 "comparison.png": png_of(compared, runtime),
                 "comparison.html": page.encode(),

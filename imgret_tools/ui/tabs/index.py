@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from html import escape
+from typing import Any
 from urllib.parse import quote
 
 import gradio as gr
@@ -15,7 +16,9 @@ from imgret_tools.records import Failure, IndexReport, Progress, ReencodeReport
 from imgret_tools.tools import ImageTools
 from imgret_tools.ui.jobs import Runs
 from imgret_tools.ui.patches import Bound
+from imgret_tools.ui.tabs.libraries import Libraries
 from imgret_tools.ui.texts.encoders import VIETNAMESE
+from imgret_tools.ui.texts.messages import translated
 from imgret_tools.ui.texts.table import Language, said
 from imgret_tools.ui.uploads import TAKEN, unpack
 
@@ -30,11 +33,13 @@ class IndexTab:
         bound: components whose texts follow the language.
         finished: the event after a run, for what shows the libraries.
         anew: the choice of a library to encode anew.
+        shelf: the list of the libraries.
+        ended: changes when a run has ended that was followed since the page was loaded.
     """
 
     def __init__(self, tools: ImageTools, language: gr.State, libraries: list[str], library: str) -> None:
         self._tools = tools
-        self._runs = Runs()
+        self._runs: Runs[IndexReport | list[IndexReport] | ReencodeReport] = Runs()
         with gr.Row():
             with gr.Column(min_width=300):
                 self.folder = gr.Textbox(elem_id="folder")
@@ -57,6 +62,8 @@ class IndexTab:
                     again = gr.Button(elem_id="anew_start")
             with gr.Column(min_width=300):
                 self.report = gr.HTML(elem_id="report")
+                self.ended = gr.State(0)
+                self.shelf = Libraries(tools, language, libraries, library)
         self.bound: Bound = [
             (self.folder, {"label": "folder", "placeholder": "folder_hint"}),
             (self.files, {"label": "upload"}),
@@ -69,36 +76,47 @@ class IndexTab:
             (self.anew, {"label": "library"}),
             (other, {"label": "anew_encoder", "choices": _encoders}),
             (again, {"value": "anew_start"}),
+            *self.shelf.bound,
         ]
+        options: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": 2, "show_progress": "hidden"}
         self.finished = self.start.click(
-            self._run,
-            [language, self.folder, self.files, self.library, self.encoder],
-            self.report,
-            api_visibility="private",
-            concurrency_limit=2,
-            show_progress="hidden",
+            self._run, [language, self.folder, self.files, self.library, self.encoder], self.report, **options
         )
+        self.updated = self.shelf.again.click(self._run_again, [language, self.shelf.chosen], self.report, **options)
         self.anew.change(self._offer, [language, self.anew], [offer, fold], api_visibility="private")
-        again.click(
-            self._run_anew,
-            [language, self.anew, other],
-            self.report,
-            api_visibility="private",
-            concurrency_limit=2,
-            show_progress="hidden",
-        ).then(self._offer, [language, self.anew], [offer, fold], api_visibility="private")
+        self.encoded = again.click(self._run_anew, [language, self.anew, other], self.report, **options)
+        self.encoded.then(self._offer, [language, self.anew], [offer, fold], api_visibility="private")
         self.cancel.click(self._runs.cancel, None, None, api_visibility="private", queue=False)
 
     def _run(
         self, language: Language, folder: str, files: list[str] | None, library: str, encoder: str, request: gr.Request
     ) -> Iterator[str]:
-        yield from self._runs.shown(
-            language,
-            request,
-            said(language, "indexing"),
+        run = self._runs.start(
+            "indexing",
             lambda progress, cancelled: self._index(folder, files, library, encoder, progress, cancelled),
-            lambda report: indexed(language, report),
+            reported,
         )
+        yield from self._runs.shown(language, request, run)
+
+    def _run_again(self, language: Language, library: str | None, request: gr.Request) -> Iterator[str]:
+        run = self._runs.start(
+            "indexing",
+            lambda progress, cancelled: self._tools.index_again(
+                library or "default", progress=progress, cancelled=cancelled
+            ),
+            reported,
+        )
+        yield from self._runs.shown(language, request, run)
+
+    def followed(self, language: Language, request: gr.Request) -> Iterator[list[object]]:
+        """What a page that is loaded shows of a run under way, until its end."""
+        run = self._runs.latest
+        if run is None:
+            yield [gr.skip(), gr.skip()]
+            return
+        for html in self._runs.shown(language, request, run):
+            yield [html, gr.skip()]
+        yield [gr.skip(), id(run)]
 
     def _offer(self, language: Language, library: str | None) -> list[object]:
         """The line that says that encoding a library anew is worth it, if it is; the fold is then open."""
@@ -110,18 +128,17 @@ class IndexTab:
         return [text, gr.update(open=True) if offered else gr.skip()]
 
     def _run_anew(self, language: Language, library: str | None, encoder: str, request: gr.Request) -> Iterator[str]:
-        yield from self._runs.shown(
-            language,
-            request,
-            said(language, "indexing"),
+        run = self._runs.start(
+            "indexing",
             lambda progress, cancelled: self._tools.reencode(
                 library=library or "default",
                 encoder=None if encoder == _OWN else encoder,
                 progress=progress,
                 cancelled=cancelled,
             ),
-            lambda report: encoded(language, report),
+            reported,
         )
+        yield from self._runs.shown(language, request, run)
 
     def _index(
         self,
@@ -166,6 +183,13 @@ def _encoders(language: Language) -> list[tuple[str, str]]:
     return [(said(language, "anew_own"), _OWN), *encoder_choices(language)]
 
 
+def reported(language: Language, report: IndexReport | list[IndexReport] | ReencodeReport) -> str:
+    """What a run of the index tab did, as HTML."""
+    if isinstance(report, ReencodeReport):
+        return encoded(language, report)
+    return "".join(indexed(language, one) for one in (report if isinstance(report, list) else [report]))
+
+
 def encoded(language: Language, report: ReencodeReport) -> str:
     """What encoding anew did, as HTML."""
     if report.cancelled:
@@ -180,14 +204,17 @@ def encoded(language: Language, report: ReencodeReport) -> str:
         failed=len(report.failed),
         seconds=report.seconds,
     )
-    notice = f"<p>{escape(report.notice)}</p>" if report.notice else ""
+    notice = f"<p>{escape(translated(language, report.notice))}</p>" if report.notice else ""
     return f"<p><strong>{escape(done)}</strong></p>{notice}{_failures(language, report.failed)}"
 
 
 def _failures(language: Language, failed: list[Failure]) -> str:
     if not failed:
         return ""
-    lines = "".join(f"<li>{escape(failure.path)}: {escape(failure.reason)}</li>" for failure in failed[:_SHOWN])
+    lines = "".join(
+        f"<li>{escape(failure.path)}: {escape(translated(language, failure.reason))}</li>"
+        for failure in failed[:_SHOWN]
+    )
     return f"<p>{escape(said(language, 'failed_files'))}</p><ul class='imgret-failed'>{lines}</ul>"
 
 
@@ -200,7 +227,7 @@ def indexed(language: Language, report: IndexReport) -> str:
     if report.cancelled:
         parts.append(f"<p>{escape(said(language, 'cancelled'))}</p>")
     if report.notice:
-        parts.append(f"<p>{escape(report.notice)}</p>")
+        parts.append(f"<p>{escape(translated(language, report.notice))}</p>")
     parts.append(_failures(language, report.failed))
     if report.total:
         link = f"?library={quote(report.library, safe='')}&lang={language}"

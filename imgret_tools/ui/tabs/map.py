@@ -60,7 +60,7 @@ class MapTab:
         return look
 
     def _drawn(self, language: Language, library: str) -> str:
-        with shown_errors():
+        with shown_errors(language):
             if not library:
                 raise BadInput(said(language, "no_library"))
             return self.svg(language, library)

@@ -173,8 +173,8 @@ function shortened(name) {
 }
 function lay(from) {
   if (!from) grid.replaceChildren();
-  grid.append(...hits.slice(from).map(({ name, src, match, value }, index) => {
-    const caption = make("span", { className: "caption-label" }, make("bdi", { textContent: shortened(name) }));
+  grid.append(...hits.slice(from).map(({ name, src, match, value, copies }, index) => {
+    const caption = make("span", { className: "caption-label" }, make("bdi", { textContent: shortened(name) }), copies ? ` · ${copies}` : "");
     const shown = match ? make("span", { className: `match ${match}`, textContent: say(match) }) : null;
     const tile = make("button", { type: "button", title: match ? `${name} · ${value}` : name }, make("img", { src, alt: "", loading: from + index < 24 ? "eager" : "lazy", decoding: "async" }), caption, shown);
     tile.dataset.index = from + index;

@@ -7,7 +7,7 @@ it asks the server is here: every answer is a dict, one with `error` where somet
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,11 @@ import orjson
 from PIL import Image
 
 from imgret_tools.encoders.glossary.vietnamese import translate
+from imgret_tools.engine.copies import distinct
 from imgret_tools.engine.query import Query
 from imgret_tools.errors import BadInput, ImageError, ImgretError
 from imgret_tools.export import to_csv, to_html
-from imgret_tools.library.filters import parse_where, split_where
+from imgret_tools.library.filters import Condition, parse_where, split_where
 from imgret_tools.pictures.thumbnails import data_url, thumbnail
 from imgret_tools.records import Entry, Hit, SearchReport
 from imgret_tools.tools import ImageTools, judged
@@ -28,6 +29,7 @@ from imgret_tools.ui.detail import detail, shown_name
 from imgret_tools.ui.facets import FACETS, facets, to_try
 from imgret_tools.ui.link import Asked
 from imgret_tools.ui.patches import address, received
+from imgret_tools.ui.texts.messages import translated
 from imgret_tools.ui.texts.table import TEXTS, Language, language_of, said
 from imgret_tools.ui.why import why_match
 from imgret_tools.uploads import MOST_BYTES
@@ -89,7 +91,7 @@ class SearchTab:
             try:
                 return call(language, given)
             except ImgretError as error:
-                return {"error": str(error)}
+                return {"error": translated(language, error)}
             except Exception:
                 _log.exception("The page asked for %s", call.__name__)
                 return {"error": said(language, "broken")}
@@ -107,13 +109,12 @@ class SearchTab:
         query = asked.query(self._tools)
         k, where = asked.page(offset), split_where(asked.where)
         if not asked.k:  # a page is no wish for so many pictures: where there are fewer, all are asked for
-            with self._tools.runtime.view(asked.library) as view:
-                there = view.count(parse_where(where)) - isinstance(query.image, Entry) - offset
+            there = self._findable(asked, query, parse_where(where)) - offset
             k = min(k, max(there, 1))
         report = self._page(asked, query, k, offset)
         found = report.hits[:k]
         close = judged(replace(report, hits=found), asked.match).hits
-        there_are_more = len(close) == k and asked.page(offset + k) > 0 and offset + k < report.matching
+        there_are_more = len(close) == k and asked.page(offset + k) > 0 and offset + k < report.searched
         answer = {
             "hits": self._drawn(language, report.library, close),
             "more": there_are_more and not asked.comes_at_once,
@@ -156,7 +157,7 @@ class SearchTab:
         try:
             return {"picture": data_url(self._tools.jpeg_of(self._tools.entry(id_, library)))}
         except ImageError as error:
-            return {"error": said(language, "gone", reason=error)}
+            return {"error": said(language, "gone", reason=translated(language, error))}
 
     def explain(self, language: Language, request: Request) -> Answer:
         """Why a picture matches: the classes at once, with `regions` the maps too."""
@@ -191,7 +192,11 @@ class SearchTab:
             "html": lambda: to_html(report, self._tools.runtime),
         }
         if kind not in contents:
-            raise BadInput(f"There is no kind {kind[:20]!r} of file; one of {', '.join(contents)} is expected.")
+            raise BadInput(
+                "There is no kind {kind!r} of file; one of {contents} is expected.",
+                kind=kind[:20],
+                contents=", ".join(contents),
+            )
         return {"name": f"results.{kind}", "content": contents[kind]()}
 
     def receive(self, language: Language, request: Request) -> Answer:
@@ -203,7 +208,7 @@ class SearchTab:
             image = self._tools.runtime.open_query(self._tools.taken_in(path), _LARGEST)
             return {"id": self._tools.upload(thumbnail(image, _LARGEST))}
         except ImageError as error:
-            raise BadInput(said(language, "no_picture", reason=error)) from error
+            raise BadInput(said(language, "no_picture", reason=translated(language, error))) from error
         finally:
             path.unlink(missing_ok=True)
 
@@ -235,6 +240,16 @@ class SearchTab:
             return self._tools.browse(**options)
         return self._tools.search(query, measure=asked.measure, space=asked.space, refine=asked.refine, **options)
 
+    def _findable(self, asked: Asked, query: Query, where: Sequence[Condition]) -> int:
+        """How many hits there can be: a search shows each content once, a look through the library every file."""
+        with self._tools.runtime.view(asked.library) as view:
+            if not asked.searches:
+                return view.count(where)
+            numbers = view.matching(where)
+            if isinstance(query.image, Entry):
+                numbers = numbers[numbers != view.find(query.image.id)]
+            return len(distinct(view, numbers).numbers)
+
     def _drawn(self, language: Language, library: str, hits: list[Hit]) -> list[Answer]:
         with self._tools.runtime.view(library) as view:
             found = {entry.id: entry for entry in view.entries(list(view.find_all([hit.id for hit in hits]).values()))}
@@ -251,6 +266,8 @@ class SearchTab:
                 one["match"] = hit.match
                 one["value"] = said(language, "value", value=hit.value)
                 one["closeness"] = f"{100 * (hit.closeness or 0):.0f}"
+            if hit.copies > 1:
+                one["copies"] = said(language, "copies", count=hit.copies)
             drawn.append(one)
         return drawn
 
@@ -317,7 +334,7 @@ class SearchTab:
         translation = translate(str(report.query.get("text") or ""))
         if translation is not None and translation.unknown:
             notes.append(said(language, "unknown_words", words=", ".join(translation.unknown)))
-        return [*notes, report.notice] if report.notice else notes
+        return [*notes, translated(language, report.notice)] if report.notice else notes
 
 
 def _named(request: Request) -> tuple[str, str]:

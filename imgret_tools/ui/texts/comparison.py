@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
+from imgret_tools.comparing.figure import Compared
 from imgret_tools.comparing.html import WORDS
-from imgret_tools.comparing.report import Note
+from imgret_tools.comparing.report import Note, QuerySetComparison
+from imgret_tools.errors import Message
+from imgret_tools.records import Scalar
+from imgret_tools.ui.texts.messages import translated
 from imgret_tools.ui.texts.table import Language
+
+_NUMBER = re.compile(r"-?\d+\.\d+")
 
 VIETNAMESE_WORDS: dict[str, str] = {
     "title": "So sánh các độ đo",
@@ -23,10 +31,14 @@ VIETNAMESE_WORDS: dict[str, str] = {
     "quality_hint": "Trung bình trên {judged} trong {queries} truy vấn; vạch mảnh là khoảng bootstrap 95 %.",
     "agreement": "Mức đồng thuận giữa các hàng",
     "overlap": "Overlap@{k}: số ảnh chung của hai hàng trong {k} vị trí đầu",
-    "rbo": "Rank-biased overlap (p = 0.9) trên {depth} vị trí đầu",
+    "rbo": "Rank-biased overlap (p = 0,9) trên {depth} vị trí đầu",
     "shows": "So sánh này cho thấy gì",
     "classes": "Theo nhãn",
     "queries": "số truy vấn",
+    "weak": "Tìm kiếm còn yếu ở đâu",
+    "weak_hint": "Theo {way}, kém nhất trước; trong {k} vị trí đầu chỉ tính bằng số ảnh đúng có trong thư viện.",
+    "taken_for": "bị nhầm với (số ảnh)",
+    "weak_queries": "Các truy vấn kém nhất, cùng kết quả sai đầu tiên",
     "nothing": "không có gì để hiển thị",
     "same_hits": "Các hàng xếp hạng lại có kết quả trùng với hàng tìm chính xác thì không vẽ.",
     "chroma": "Chroma: {name} {value}",
@@ -42,7 +54,7 @@ VIETNAMESE_WORDS: dict[str, str] = {
     "define_map_at_k": "trung bình của average_precision_at_k trên các truy vấn",
     "define_recall_at_k": "tỉ lệ k ảnh đầu của phép tìm chính xác (cùng độ đo) mà chỉ mục cũng tìm thấy",
     "define_overlap_at_k": "số ảnh chung của hai hàng trong k vị trí đầu, chia cho k",
-    "define_rank_biased_overlap": "mức trùng kỳ vọng với người đọc đi tiếp sang vị trí sau với xác suất 0.9 "
+    "define_rank_biased_overlap": "mức trùng kỳ vọng với người đọc đi tiếp sang vị trí sau với xác suất 0,9 "
     "(Webber và cộng sự 2010), trên số vị trí đầu cho bởi depth",
     "define_interval": "khoảng bootstrap phân vị 95 % trên các truy vấn",
 }
@@ -103,4 +115,24 @@ def words(language: Language) -> Mapping[str, str]:
 
 def sentence(language: Language) -> Callable[[Note], str]:
     """How a note is said in `language`."""
-    return str if language == "en" else lambda note: VIETNAMESE_NOTES[note.kind].format(**note.facts)
+    return str if language == "en" else lambda note: VIETNAMESE_NOTES[note.kind].format(**_in_vietnamese(note.facts))
+
+
+def told(language: Language, compared: Compared) -> Compared:
+    """The comparison with the reasons of its failures in `language`."""
+    if not isinstance(compared, QuerySetComparison):
+        return compared
+    failed = [replace(failure, reason=translated(language, failure.reason)) for failure in compared.failed]
+    return replace(compared, failed=failed)
+
+
+def _in_vietnamese(facts: Mapping[str, Scalar]) -> dict[str, object]:
+    """The facts of a note; its numbers are texts with a decimal point."""
+    return {
+        name: fact.replace(".", ",")
+        if isinstance(fact, str) and _NUMBER.fullmatch(fact)
+        else translated("vi", fact)
+        if isinstance(fact, Message)
+        else fact
+        for name, fact in facts.items()
+    }

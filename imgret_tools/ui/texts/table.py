@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 Language = Literal["en", "vi"]
@@ -58,6 +59,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "export": ("Export", "Xuất"),
     "counted": ("{count} pictures", "{count} ảnh"),
+    "copies": ("{count} copies", "{count} bản giống nhau"),
     "found": (
         "{count} pictures · {measure}, {better} · {seconds:.0f} ms",
         "{count} ảnh · {measure}, {better} · {seconds:.0f} ms",
@@ -193,6 +195,25 @@ TEXTS: dict[str, tuple[str, str]] = {
         "{seconds:.1f} giây",
     ),
     "anew_cancelled": ("Cancelled; the library is as it was.", "Đã hủy; thư viện vẫn như cũ."),
+    "libraries": ("Libraries", "Các thư viện"),
+    "library_facts": ("{images} pictures · {size:.1f} MB · {encoder}", "{images} ảnh · {size:.1f} MB · {encoder}"),
+    "library_changed": ("Last changed {time}", "Thay đổi lần cuối {time}"),
+    "library_place": ("Kept in {place}", "Lưu ở {place}"),
+    "library_default": ("default", "mặc định"),
+    "library_damaged": ("Cannot be opened: {reason}", "Không mở được: {reason}"),
+    "library_away": ("{count} pictures are away", "{count} ảnh đang vắng mặt"),
+    "folder_away": ("not there now", "hiện không có ở đó"),
+    "index_again": ("Index again", "Lập chỉ mục lại"),
+    "make_default": ("Make it the default", "Đặt làm mặc định"),
+    "new_name": ("New name", "Tên mới"),
+    "rename": ("Rename", "Đổi tên"),
+    "delete": ("Delete…", "Xóa…"),
+    "delete_sure": (
+        "Delete library {library}? What it knows is gone then, with the labels given by hand. The pictures stay where they are.",
+        "Xóa thư viện {library}? Mọi thứ thư viện biết sẽ mất, kể cả nhãn đặt bằng tay. Các ảnh vẫn ở nguyên chỗ cũ.",
+    ),
+    "delete_yes": ("Delete the library", "Xóa thư viện"),
+    "delete_no": ("Keep it", "Giữ lại"),
     "arriving": (
         "The demo library is being made; this happens once and takes some seconds…",
         "Đang tạo thư viện mẫu; việc này chỉ xảy ra một lần và mất vài giây…",
@@ -404,8 +425,12 @@ def said(language: Language, key: str, **values: object) -> str:
     """The text `key` in `language`, with `values` filled in; Vietnamese has decimal commas."""
     if language == "en":
         return TEXTS[key][0].format(**values)
-    commas = {name: _WithComma(value) if isinstance(value, float) else value for name, value in values.items()}
-    return TEXTS[key][1].format(**commas)
+    return TEXTS[key][1].format(**with_commas(values))
+
+
+def with_commas(values: Mapping[str, object]) -> dict[str, object]:
+    """`values` to be filled into a Vietnamese text."""
+    return {name: _WithComma(value) if isinstance(value, float) else value for name, value in values.items()}
 
 
 class _WithComma(float):
