@@ -30,7 +30,7 @@ from imgret_tools.errors import BadInput, ImgretError
 
 if TYPE_CHECKING:
     from imgret_tools.engine.query import PartKind
-    from imgret_tools.records import Progress, SearchReport
+    from imgret_tools.records import IndexReport, Progress, SearchReport
     from imgret_tools.tools import ImageTools
 
 app = typer.Typer(
@@ -206,23 +206,73 @@ def index(
         typer.Option(metavar="GLOB", help='Leave out what fits (as in .gitignore); remembered; "" takes all back.'),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would change.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on following the folder's changes until Ctrl-C; a line for each run.")
+    ] = False,
+    poll: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            min=0.1,
+            help="With --watch: look at all files so often, for network drives, which send no events.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a folder searchable, or bring it up to date."""
     from imgret_tools.tools import checkpoint_of
 
-    with _tools(folder, checkpoint_of(encoder)) as tools, _progress_bar() as progress, _interruptible() as cancelled:
-        report = tools.index(
-            str(folder),
-            library=library,
-            encoder=encoder,
-            pixel_size=pixel_size,
-            exclude=[pattern for pattern in exclude if pattern] if exclude else None,
-            dry_run=dry_run,
-            progress=progress,
-            cancelled=cancelled,
+    if poll is not None and not watch:
+        raise typer.BadParameter("--poll goes with --watch.")
+    if watch and dry_run:
+        raise typer.BadParameter("--watch and --dry-run exclude each other.")
+    with _tools(folder, checkpoint_of(encoder)) as tools, _interruptible() as cancelled:
+
+        def run() -> IndexReport:
+            with _progress_bar() as progress:
+                return tools.index(
+                    str(folder),
+                    library=library,
+                    encoder=encoder,
+                    pixel_size=pixel_size,
+                    exclude=[pattern for pattern in exclude if pattern] if exclude else None,
+                    dry_run=dry_run,
+                    progress=progress,
+                    cancelled=cancelled,
+                )
+
+        if not watch:
+            _print(run(), as_json)
+            return
+        from imgret_tools.engine.watching import follow
+
+        settings = tools.runtime.settings
+        own = [path for path in (settings.data_dir, settings.cache_dir) if path]
+        for told in follow(folder, run, poll=poll or 0.0, leave_out=own, stop=cancelled):
+            if isinstance(told, str):
+                print(told, file=sys.stderr, flush=True)
+            else:
+                print(_line_of(told, as_json), flush=True)
+
+
+def _line_of(report: IndexReport, as_json: bool) -> str:
+    """A run of `--watch` in one line: when, what changed and what failed; or its record."""
+    import time
+
+    if as_json:
+        return json.dumps(report.to_dict())
+    failed = "; ".join(f"failed {failure}" for failure in report.failed[:3])
+    return " ".join(
+        filter(
+            None,
+            (
+                f"{time.strftime('%H:%M:%S')} added {report.added}, updated {report.updated}, renamed {report.renamed}, "
+                f"removed {report.removed}, failed {len(report.failed)}, in all {report.total} ({report.seconds:.1f} s).",
+                failed,
+                report.notice,
+            ),
         )
-    _print(report, as_json)
+    )
 
 
 @app.command()

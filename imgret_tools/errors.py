@@ -3,6 +3,7 @@
 ImgretError
 ├── BadInput              an argument that cannot be used (empty text, k of 0, a measure nobody knows)
 │   ├── NotFound          a folder, file, library or image id that is not there
+│   ├── NoPictures        a folder to index that holds none
 │   └── PathRefused       a path or URL outside what this process may read
 ├── ImageError            one picture that cannot be opened; inside an index run it becomes a `Failure`
 ├── EncoderError          weights that are missing, unreachable or do not fit the model
@@ -122,6 +123,10 @@ class BadInput(ImgretError):
 
 class NotFound(BadInput):
     """A folder, file, library or image id that is not there."""
+
+
+class NoPictures(BadInput):
+    """A folder to index that holds no picture."""
 
 
 class PathRefused(BadInput):

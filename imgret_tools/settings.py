@@ -7,7 +7,11 @@
 | `IMGRET_ROOTS`      | `roots`        | folders tools may read, separated by os.pathsep; default: the working folder, unless that is `/` or the home folder |
 | `IMGRET_ENCODER`    | `encoder`      | what a new library starts with; default `auto`                              |
 | `IMGRET_DEVICE`     | `device`       | torch device; default: cuda, else mps, else cpu                             |
-| `IMGRET_CHROMA_URL` | `chroma_url`   | a Chroma server instead of the embedded one                                 |
+| `IMGRET_CHROMA_URL` | `chroma_url`   | a Chroma server instead of the embedded one, `http://HOST:PORT` or `https://HOST` |
+| `IMGRET_CHROMA_TENANT` | `chroma_tenant` | its tenant; default `default_tenant`                                     |
+| `IMGRET_CHROMA_DATABASE` | `chroma_database` | its database; default `default_database`                             |
+| `IMGRET_CHROMA_TOKEN` | `chroma_token` | what proves who asks                                                       |
+| `IMGRET_CHROMA_HEADER` | `chroma_header` | the header that carries it; default `x-chroma-token`; `Authorization` has it as `Bearer` |
 | `SPACE_HOST`        | `hosts`        | names of a Hugging Face Space, which sets it                                |
 | `IMGRET_MODEL`      | `model`        | the chat agent's model, `provider:name`; default: the offline one           |
 """
@@ -18,6 +22,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from urllib.parse import urlsplit
+
+from imgret_tools.errors import BadInput
 
 
 def _default_data_dir() -> Path:
@@ -37,6 +44,58 @@ def _default_cache_dir(data_dir: Path) -> Path:
     return data_dir / "cache"
 
 
+@dataclass(frozen=True, slots=True)
+class ChromaServer:
+    """A Chroma server and how to come in. `url` is `http://HOST:PORT` or `https://HOST[:PORT]`, without a path.
+
+    Raises:
+        BadInput: another kind of URL, or a token or header that cannot be sent.
+    """
+
+    url: str
+    tenant: str = "default_tenant"
+    database: str = "default_database"
+    token: str = field(default="", repr=False)
+    header: str = "x-chroma-token"
+    """The header that carries the token; in `Authorization` it stands as `Bearer TOKEN`."""
+
+    def __post_init__(self) -> None:
+        try:
+            parts = urlsplit(self.url)
+            fits = (
+                parts.scheme in ("http", "https")
+                and parts.hostname
+                and not parts.path.strip("/")
+                and "@" not in parts.netloc
+            )
+            _ = parts.port
+        except ValueError:
+            fits = False
+        if not fits:
+            raise BadInput(
+                "IMGRET_CHROMA_URL is not the address of a Chroma server; give http://HOST:PORT or https://HOST, without a path "
+                "or a password (IMGRET_CHROMA_TOKEN takes a token)."
+            )
+        if not (self.token + self.header).isascii() or not (self.token + self.header).isprintable():
+            raise BadInput(
+                "IMGRET_CHROMA_TOKEN or IMGRET_CHROMA_HEADER has a line break or a letter that no header can carry."
+            )
+
+    @property
+    def port(self) -> int:
+        """The URL's port; where it has none, 443 for https and Chroma's own 8000 for http."""
+        parts = urlsplit(self.url)
+        return parts.port or (443 if parts.scheme == "https" else 8000)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What every request carries."""
+        if not self.token:
+            return {}
+        bearer = self.header.casefold() == "authorization" and " " not in self.token
+        return {self.header: f"Bearer {self.token}" if bearer else self.token}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """One process's settings; `Settings()` takes what it is given and defaults for the rest, never the environment."""
@@ -48,6 +107,10 @@ class Settings:
     encoder: str = "auto"
     device: str = ""
     chroma_url: str = ""
+    chroma_tenant: str = "default_tenant"
+    chroma_database: str = "default_database"
+    chroma_token: str = field(default="", repr=False)
+    chroma_header: str = "x-chroma-token"
     model: str = ""
     read_only: bool = False
     hosts: tuple[str, ...] = ()
@@ -66,6 +129,23 @@ class Settings:
         object.__setattr__(self, "cache_dir", Path(cache_dir).expanduser().resolve())
         object.__setattr__(self, "roots", tuple(Path(root).expanduser().resolve() for root in self.roots))
 
+    @property
+    def chroma(self) -> ChromaServer | None:
+        """The Chroma server; None is the embedded Chroma of each library.
+
+        Raises:
+            BadInput: its address, token or header cannot be used.
+        """
+        if not self.chroma_url:
+            return None
+        return ChromaServer(
+            self.chroma_url.strip(),
+            self.chroma_tenant,
+            self.chroma_database,
+            self.chroma_token.strip(),
+            self.chroma_header.strip(),
+        )
+
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
         """Settings read from `environ` (default: the process's own); empty variables count as unset."""
@@ -78,6 +158,10 @@ class Settings:
                 ("encoder", "IMGRET_ENCODER"),
                 ("device", "IMGRET_DEVICE"),
                 ("chroma_url", "IMGRET_CHROMA_URL"),
+                ("chroma_tenant", "IMGRET_CHROMA_TENANT"),
+                ("chroma_database", "IMGRET_CHROMA_DATABASE"),
+                ("chroma_token", "IMGRET_CHROMA_TOKEN"),
+                ("chroma_header", "IMGRET_CHROMA_HEADER"),
                 ("model", "IMGRET_MODEL"),
             )
             if env.get(variable)

@@ -579,6 +579,8 @@ class ImageTools:
         private = {*settings.roots, settings.data_dir, Path.home(), Path.cwd(), Path(tempfile.gettempdir())}
         for folder in sorted(map(str, private - {Path("/")}), key=len, reverse=True):
             text = text.replace(f"{folder}/", "").replace(f"{folder}\\", "").replace(folder, "...")
+        if settings.chroma:
+            text = text.replace(settings.chroma.url, "...")
         return _FOLDERS.sub("", text)
 
     def _shown_hit(self, hit: Hit) -> Hit:

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from imgret_tools.encoders.protocol import Encoder
 from imgret_tools.engine.upkeep import keep_up
-from imgret_tools.errors import BadInput, ImageError, IndexUnavailable, Message, NotFound, own_words
+from imgret_tools.errors import ImageError, IndexUnavailable, Message, NoPictures, NotFound, own_words
 from imgret_tools.library import doctor
 from imgret_tools.library.filters import BETWEEN_WORDS
 from imgret_tools.library.library import Library, require
@@ -111,7 +111,7 @@ def index_folder(
         cancelled: asked between pictures; what was done by then is kept.
 
     Raises:
-        NotFound, BadInput: no such folder, or no picture in it and none of it in the library.
+        NotFound, NoPictures: no such folder, or no picture in it and none of it in the library.
         LibraryLocked, LibraryMismatch, StorageError: the library cannot be written to with this encoder.
     """
     started = time.perf_counter()
@@ -236,7 +236,7 @@ class _Run:
         """Walk the folder and compare it with the catalogue.
 
         Raises:
-            NotFound, BadInput: there is no such folder, or nothing in it and nothing known of it.
+            NotFound, NoPictures: there is no such folder, or nothing in it and nothing known of it.
         """
         survey, skipped = self._survey, self.skipped
         with self._clock("scan"):
@@ -256,7 +256,7 @@ class _Run:
             survey.add(block)
             survey.compare(skipped.unread)
         if not survey.files and not survey.known:
-            raise BadInput(_nothing_in(self._folder, skipped.unexpected(), skipped.others()))
+            raise NoPictures(_nothing_in(self._folder, skipped.unexpected(), skipped.others()))
         self.unchanged = survey.count("same")
 
     # The pipeline

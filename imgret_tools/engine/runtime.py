@@ -219,7 +219,7 @@ class Runtime:
         with self._lock:
             library = self._libraries.get(home.name)
         if library is None:
-            made = Library(home, chroma_url=self.settings.chroma_url)
+            made = Library(home, server=self.settings.chroma)
             with self._lock:
                 library = self._libraries.setdefault(home.name, made)
         return library
@@ -352,7 +352,7 @@ class Runtime:
             pixel_size or self.settings.pixel_size,
             notice=notice,
         )
-        return Library.create(home, card, chroma_url=self.settings.chroma_url)
+        return Library.create(home, card, server=self.settings.chroma)
 
     def _tried(self, spec: str) -> tuple[Encoder, str]:
         """The encoder that `spec` means now, which has encoded a picture, and what is to be said of the choice."""

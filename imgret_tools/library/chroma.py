@@ -3,12 +3,16 @@
 Two collections of the same rows, one in Chroma's `l2` space and one in `cosine`. They follow the catalogue: whoever has them
 open feeds them what waits there. Several processes on one embedded folder damage it, so a process opens it only while it
 holds `chroma.lock`: a writer for its run, a reader for a call and a short idle time, giving way as soon as a writer asks.
-A server (`IMGRET_CHROMA_URL`) takes care of that itself.
+A server (`IMGRET_CHROMA_URL`) takes care of that itself. There the collections carry a random name that the library keeps in
+`chroma.server`, so that libraries of one name, of two people or two machines, never mix; the file also says which server the
+catalogue's marks of what was fed are about: another one, or one that has lost them, is fed all of it again.
 """
 
 from __future__ import annotations
 
+import json
 import logging
+import secrets
 import shutil
 import threading
 import time
@@ -22,10 +26,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgret_tools.errors import ImgretError, IndexBroken, IndexUnavailable, LibraryLocked, own_words
+from imgret_tools.files import atomic_write
 from imgret_tools.library.catalogue import FACTS, Card, mapping_of
 from imgret_tools.library.faults import full
 from imgret_tools.library.lock import FolderLock
 from imgret_tools.records import Entry
+from imgret_tools.settings import ChromaServer
 
 if TYPE_CHECKING:
     from chromadb.api import ClientAPI
@@ -41,13 +47,19 @@ _WANTED_FOR = 30.0
 _BLOCK = 1024
 _PUT = 128
 """Rows put at once: Chroma lets no other thread of the process run meanwhile (1.5.9: a second for 1,024 rows)."""
+_ALIVE_WITHIN = 5.0
+_ANSWER_WITHIN = 60.0
+"""Seconds for a server's sign of life, and for any other answer of it."""
+_REFUSES = "refuses the credentials; check IMGRET_CHROMA_TOKEN, IMGRET_CHROMA_HEADER, IMGRET_CHROMA_TENANT and IMGRET_CHROMA_DATABASE."
+_REFUSAL_SIGNS = ("401", "403", "Unauthorized", "Forbidden", "AuthError", "AuthorizationError", "Permission denied")
 
 
 class VectorIndex:
     """The two collections of one library."""
 
-    def __init__(self, home: Path, *, url: str = "") -> None:
-        self._home, self._url = home, url
+    def __init__(self, home: Path, *, server: ChromaServer | None = None) -> None:
+        self._home, self._server = home, server
+        self._given = home / "chroma.server"
         self._lock = FolderLock(home, "chroma")
         self._mutex = threading.RLock()
         self._client: ClientAPI | None = None
@@ -64,7 +76,7 @@ class VectorIndex:
     @property
     def is_server(self) -> bool:
         """Whether Chroma runs as a server elsewhere."""
-        return bool(self._url)
+        return self._server is not None
 
     @contextmanager
     def opened(
@@ -103,7 +115,7 @@ class VectorIndex:
             with self._mutex:
                 self._users -= 1
                 if not self._users:
-                    if self._url or writer or self._wanted():
+                    if self._server or writer or self._wanted():
                         self._let_go()
                     else:
                         self._idle = threading.Timer(IDLE, self._let_go)
@@ -135,8 +147,7 @@ class VectorIndex:
         An id that is there is taken out first: moving a point inside HNSW can leave others that no search reaches.
         """
         with self._explained():
-            assert self._client is not None
-            limit = min(_PUT, self._client.get_max_batch_size())
+            limit = min(_PUT, self._batch) if self._server is None else self._batch
             for start in range(0, len(entries), limit):
                 part = entries[start : start + limit]
                 ids = [entry.id for entry in part]
@@ -153,8 +164,8 @@ class VectorIndex:
     def describe(self, entries: Sequence[Entry]) -> None:
         """Replace the facts of entries whose rows are there and stay as they are."""
         with self._explained():
-            for start in range(0, len(entries), _BLOCK):
-                part = entries[start : start + _BLOCK]
+            for start in range(0, len(entries), self._batch):
+                part = entries[start : start + self._batch]
                 # Chroma merges metadata: a field that went has to be named with None to go.
                 facts = [dict.fromkeys(FACTS) | dict(mapping_of(entry)) for entry in part]
                 for space in HNSW_SPACES:
@@ -163,20 +174,27 @@ class VectorIndex:
     def forget(self, ids: Sequence[str]) -> None:
         """Take ids out; those that are not there are passed over."""
         with self._explained():
-            for start in range(0, len(ids), _BLOCK):
+            for start in range(0, len(ids), self._batch):
                 for space in reversed(HNSW_SPACES):
-                    self._collections[space].delete(ids=list(ids[start : start + _BLOCK]))
+                    self._collections[space].delete(ids=list(ids[start : start + self._batch]))
 
     def ids(self, space: HnswSpace) -> set[str]:
         """All ids of a collection."""
         with self._explained():
-            return set(self._collections[space].get(include=[])["ids"])
+            collection = self._collections[space]
+            if self._server is None:
+                return set(collection.get(include=[])["ids"])
+            pages = range(0, collection.count(), self._batch)  # a hosted server gives no more at once
+            return {
+                id_ for start in pages for id_ in collection.get(include=[], limit=self._batch, offset=start)["ids"]
+            }
 
     def contents(
         self, *, block: int = _BLOCK
     ) -> Iterator[tuple[list[str], list[dict[str, object]], NDArray[np.float32]]]:
         """What the `cosine` collection holds: ids, metadata and rows (n, dim), a block at a time, by ascending id."""
         ids = sorted(self.ids("cosine"))
+        block = min(block, self._batch)
         for start in range(0, len(ids), block):
             with self._explained():
                 held = self._collections["cosine"].get(
@@ -200,29 +218,75 @@ class VectorIndex:
             if self._users:
                 raise IndexUnavailable("Chroma is being asked by another thread; try again when it has its answer.")
             self._let_go()
-        if not self._url:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        if self._server is None:
+            self._given.unlink(missing_ok=True)
             return
+        owner, at, _ = self._giving()
         with self._mutex, self._explained():
-            self._connect()
-            assert self._client is not None
-            for space in HNSW_SPACES:
-                with suppress(Exception):  # it may not be there
-                    self._client.delete_collection(self._name(space))
-            self._let_go()
+            try:
+                if at == self._address:
+                    self._connect()
+                    assert self._client is not None
+                    there = {collection.name for collection in self._client.list_collections()}
+                    for space in HNSW_SPACES:
+                        if self._name(space) in there:
+                            self._client.delete_collection(self._name(space))
+                self._note(owner, made=False)
+            finally:
+                self._let_go()
 
     # Inside
 
     def _name(self, space: HnswSpace) -> str:
-        return f"imgret-{self._home.name}-{space}"
+        owner = f"-{self._giving()[0]}" if self._server else ""
+        return f"imgret-{self._home.name}{owner}-{space}"
+
+    @property
+    def _batch(self) -> int:
+        assert self._client is not None
+        return max(1, min(_BLOCK, self._client.get_max_batch_size()))
+
+    @property
+    def _address(self) -> str:
+        server = self._server
+        return "" if server is None else " ".join((server.url.rstrip("/"), server.tenant, server.database))
+
+    def _giving(self) -> tuple[str, str, bool]:
+        """Of what was given to a server: the part of its collections' names, which server, and whether they were made."""
+        try:
+            noted = json.loads(self._given.read_text("utf-8"))
+            return str(noted["owner"]), str(noted["at"]), bool(noted["made"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return secrets.token_hex(8), "", False
+
+    def _note(self, owner: str, *, made: bool) -> None:
+        with atomic_write(self._given) as file:
+            file.write(json.dumps({"owner": owner, "at": self._address, "made": made}).encode())
 
     def _open(self, card: Card, doing: str, wait: float, writer: bool, any_encoder: bool) -> None:
-        if not self._url:
+        if self._server is None:
             self._acquire(doing, wait, writer)
+        owner, at, made = self._giving()
+        if at != self._address and card.images:
+            raise IndexBroken(
+                "Library {name!r} has been given to {before} and not to {now} yet; the next `imgret index` or "
+                "`imgret doctor --rebuild` does that.",
+                name=card.name,
+                before=at.split(" ")[0] or "an embedded Chroma",
+                now=self._address.split(" ")[0] or "an embedded Chroma",
+            )
+        if self._server is None:
+            self._given.unlink(missing_ok=True)
+        elif at != self._address:
+            self._note(owner, made=False)
+            made = False
         with self._explained():
             self._connect()
             for space in HNSW_SPACES:
-                self._collections[space] = self._collection(space, card, any_encoder)
+                self._collections[space] = self._collection(space, card, any_encoder, make=not made)
+        if self._server and not made:
+            self._note(owner, made=True)
         self._made_for = card.encoder, card.fingerprint
 
     def _acquire(self, doing: str, wait: float, writer: bool) -> None:
@@ -255,16 +319,72 @@ class VectorIndex:
         import chromadb
 
         settings = chromadb.config.Settings(anonymized_telemetry=False)
-        if self._url:
-            url = urlsplit(self._url)
-            self._client = chromadb.HttpClient(
-                url.hostname or "localhost", url.port or 8000, ssl=url.scheme == "https", settings=settings
-            )
-        else:
+        server = self._server
+        if server is None:
             self._client = chromadb.PersistentClient(str(self.folder), settings)
+            return
+        self._look_for(server)
+        parts = urlsplit(server.url)
+        self._client = chromadb.HttpClient(
+            f"[{parts.hostname}]" if ":" in str(parts.hostname) else str(parts.hostname),
+            server.port,
+            ssl=parts.scheme == "https",
+            headers=dict(server.headers),
+            settings=settings,
+            tenant=server.tenant,
+            database=server.database,
+        )
+        with suppress(AttributeError):  # Chroma's client waits for ever
+            self._client._server._session.timeout = _ANSWER_WITHIN  # type: ignore[attr-defined]
 
-    def _collection(self, space: HnswSpace, card: Card, any_encoder: bool) -> Collection:
+    def _look_for(self, server: ChromaServer) -> None:
+        """Ask for a sign of life, so that a server that is away, frozen or something else is told as what it is.
+
+        Raises:
+            IndexUnavailable: with what was found there.
+        """
+        import httpx
+
+        try:
+            url = f"{server.url.rstrip('/')}{'' if urlsplit(server.url).port else f':{server.port}'}/api/v2/heartbeat"
+            found = httpx.get(url, headers=server.headers, timeout=_ALIVE_WITHIN, follow_redirects=False)
+        except httpx.TimeoutException as error:
+            raise IndexUnavailable(
+                "The Chroma server at {url} gives no answer within {seconds:.0f} s; check it, then try again.",
+                url=server.url,
+                seconds=_ALIVE_WITHIN,
+            ) from error
+        except httpx.HTTPError as error:
+            raise IndexUnavailable(
+                "The Chroma server at {url} cannot be reached ({words}); start it (`chroma run`) or correct IMGRET_CHROMA_URL.",
+                url=server.url,
+                words=own_words(error),
+            ) from error
+        if found.status_code in (401, 403):
+            raise IndexUnavailable(_REFUSES, url=server.url)
+        try:
+            alive = found.is_success and "nanosecond heartbeat" in found.json()
+        except ValueError:
+            alive = False
+        if not alive:
+            kind = found.headers.get("content-type", "nothing").split(";")[0]
+            raise IndexUnavailable(
+                "The Chroma server at {url} answers with {kind} and status {status}, which no Chroma of API v2 does (version 1 "
+                "and newer); correct IMGRET_CHROMA_URL or upgrade the server.",
+                url=server.url,
+                kind=kind,
+                status=found.status_code,
+            )
+
+    def _collection(self, space: HnswSpace, card: Card, any_encoder: bool, *, make: bool) -> Collection:
         assert self._client is not None
+        if self._server and not make and self._is_missing(space):
+            raise IndexBroken(
+                "The Chroma server at {url} has lost its collection {name}; the next `imgret index` or `imgret doctor --rebuild` "
+                "makes it anew.",
+                url=self._server.url,
+                name=self._name(space),
+            )
         if any_encoder:
             return self._client.get_collection(self._name(space), embedding_function=None)
         collection = self._client.get_or_create_collection(
@@ -294,6 +414,16 @@ class VectorIndex:
                 fingerprint=card.fingerprint,
             )
         return collection
+
+    def _is_missing(self, space: HnswSpace) -> bool:
+        from chromadb.errors import NotFoundError
+
+        assert self._client is not None
+        try:
+            self._client.get_collection(self._name(space), embedding_function=None)
+        except NotFoundError:
+            return True
+        return False
 
     def _let_go(self) -> None:
         with self._mutex:
@@ -329,10 +459,14 @@ class VectorIndex:
 
                 if self._client is None:  # Chroma keeps the half-opened system and would hand it out again
                     SharedSystemClient.clear_system_cache()
-            if self._url:
+            if self._server:
+                self._look_for(self._server)  # says it better where it is gone
+                if any(sign in f"{type(error).__name__} {words}" for sign in _REFUSAL_SIGNS):
+                    raise IndexUnavailable(_REFUSES, url=self._server.url) from error
                 raise IndexUnavailable(
-                    "The Chroma server at {url} does not answer as expected ({words}); check that it runs.",
-                    url=self._url,
+                    "The Chroma server at {url} does not answer as expected ({words}); check IMGRET_CHROMA_TENANT, "
+                    "IMGRET_CHROMA_DATABASE and its log, then try again.",
+                    url=self._server.url,
                     words=words,
                 ) from error
             raise IndexBroken(

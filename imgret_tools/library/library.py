@@ -26,7 +26,16 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from imgret_tools.errors import BadInput, ImgretError, LibraryLocked, LibraryMismatch, Message, NotFound, StorageError
+from imgret_tools.errors import (
+    BadInput,
+    ImgretError,
+    IndexUnavailable,
+    LibraryLocked,
+    LibraryMismatch,
+    Message,
+    NotFound,
+    StorageError,
+)
 from imgret_tools.library import catalogue, format1
 from imgret_tools.library.catalogue import Card
 from imgret_tools.library.chroma import HNSW_SPACES, HnswSpace, VectorIndex
@@ -35,6 +44,7 @@ from imgret_tools.library.lock import FolderLock
 from imgret_tools.library.view import Memo, View
 from imgret_tools.library.writer import Writer
 from imgret_tools.records import LibraryInfo
+from imgret_tools.settings import ChromaServer
 
 __all__ = ["HNSW_SPACES", "HnswSpace", "Library", "folder_name"]
 
@@ -70,16 +80,16 @@ class Library:
         index: Chroma's part of it.
     """
 
-    def __init__(self, home: Path, *, chroma_url: str = "") -> None:
-        self._prepare(home, chroma_url)
+    def __init__(self, home: Path, *, server: ChromaServer | None = None) -> None:
+        self._prepare(home, server)
         if not catalogue.exists(home):
             self._migrate()
         elif (home / _RENAMED).exists():
             self._take_name()
 
-    def _prepare(self, home: Path, chroma_url: str) -> None:
+    def _prepare(self, home: Path, server: ChromaServer | None) -> None:
         self.home = home
-        self.index = VectorIndex(home, url=chroma_url)
+        self.index = VectorIndex(home, server=server)
         self._lock = FolderLock(home, "writer")
         self._mutex = threading.Lock()
         self._writing = threading.Lock()
@@ -88,7 +98,7 @@ class Library:
         self._closed = False
 
     @classmethod
-    def create(cls, home: Path, card: Card, *, chroma_url: str = "") -> Library:
+    def create(cls, home: Path, card: Card, *, server: ChromaServer | None = None) -> Library:
         """Make an empty library at `home`, or open the one that another process has made there meanwhile.
 
         It is made whole under another name and then renamed, so that nobody ever sees a part of it.
@@ -107,13 +117,13 @@ class Library:
                         raise
             finally:
                 shutil.rmtree(made, ignore_errors=True)
-        return cls(home, chroma_url=chroma_url)
+        return cls(home, server=server)
 
     @classmethod
     def broken(cls, home: Path) -> Library:
         """A library that cannot be opened, for `delete`."""
         library = cls.__new__(cls)
-        library._prepare(home, "")
+        library._prepare(home, None)
         return library
 
     @staticmethod
@@ -313,6 +323,11 @@ class Library:
             if only_empty and len(self):
                 return
             self.index.close()
+            if self.index.is_server:
+                try:
+                    self.index.wipe()
+                except IndexUnavailable:
+                    _log.warning("the collections of %s stay on the Chroma server", self.home, exc_info=True)
             away = Path(tempfile.mkdtemp(prefix=".gone-", dir=self.home.parent))
             self.home.rename(away / self.home.name)
         self.close()

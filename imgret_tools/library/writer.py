@@ -92,7 +92,10 @@ class Writer:
                     return str(error)
                 level = logging.INFO if self._rows_replaced else logging.WARNING  # then it is as expected
                 _log.log(level, "Chroma's files of %s are made anew: %s", self.home, error)
-                self.wipe_index()
+                try:
+                    self.wipe_index()
+                except IndexUnavailable as away:
+                    return str(away)
             except IndexUnavailable as error:
                 return str(error)
         return ""
