@@ -39,6 +39,7 @@ HEAVY = {
     "open_clip": {"encoders"},
     "timm": {"encoders"},
     "onnxruntime": {"encoders"},
+    "openvino": {"encoders"},
     "chromadb": {"library"},
     "faiss": {"library"},
     "pyarrow": {"engine"},

@@ -46,6 +46,7 @@ from imgret_tools.files import atomic_write
 if TYPE_CHECKING:
     import onnx
     import onnxruntime  # type: ignore[import-untyped]
+    import openvino
     from torch import Tensor, nn
 
 TOLERANCE = 1e-3
@@ -73,7 +74,7 @@ class Tower(Protocol):
 
     @property
     def backend(self) -> str:
-        """What runs it: `onnxruntime`, or `torch cpu` and the like."""
+        """What runs it: `onnxruntime`, `openvino`, or `torch cpu` and the like."""
 
     def __call__(self, *arrays: Array) -> tuple[NDArray[np.float32], ...]:
         """Its outputs for one batch of inputs. Safe in threads."""
@@ -141,6 +142,20 @@ class _Session:
         return tuple(self._session.run(None, dict(zip(self._names, arrays, strict=True))))
 
 
+class _OpenVino:
+    """A network that OpenVINO runs."""
+
+    backend = "openvino"
+
+    def __init__(self, model: openvino.CompiledModel) -> None:
+        self._model = model
+
+    def __call__(self, *arrays: Array) -> tuple[NDArray[np.float32], ...]:
+        """Its outputs for one batch of inputs. Safe in threads."""
+        found = self._model.create_infer_request().infer(list(arrays))
+        return tuple(np.array(found[output], np.float32) for output in self._model.outputs)
+
+
 def open_tower(graph: Graph, cache: Path | None) -> Tower:
     """The network that `graph` describes, on ONNX Runtime if that gives torch's answers, else on torch.
 
@@ -179,10 +194,34 @@ def open_session(graph: Graph, cache: Path | None) -> Tower:
         return session
 
 
+def open_openvino(graph: Graph, cache: Path | None) -> Tower:
+    """The network's conversion on OpenVINO, in the numbers that are fastest on this processor.
+
+    Raises:
+        Unusable: OpenVINO is not installed or does not take it, or no folder holds the conversion.
+    """
+    try:
+        import openvino
+    except ImportError as error:
+        raise Unusable(f"OpenVINO is not installed ({error}): pip install 'imgret-tools[openvino]'") from None
+    open_session(graph, cache)  # converts it, or looks whether its files are those that were written
+    home = None if cache is None else _home(graph, cache)
+    if home is None or not (home / _MODEL).is_file():
+        raise Unusable("no folder holds the converted network, which OpenVINO reads from a file")
+    try:
+        return _OpenVino(openvino.Core().compile_model(str(home / _MODEL), "CPU"))
+    except RuntimeError as error:
+        raise Unusable(f"OpenVINO cannot load it ({_one_line(error)})") from error
+
+
+def _home(graph: Graph, cache: Path) -> Path:
+    return cache / "onnx" / f"{graph.name}-{graph.key}-{_FORMAT}"
+
+
 def _load_or_convert(graph: Graph, cache: Path | None) -> _Session:
     if cache is None:
         return _convert_in_memory(graph)
-    home = cache / "onnx" / f"{graph.name}-{graph.key}-{_FORMAT}"
+    home = _home(graph, cache)
     session = _load(home, graph)
     if session is not None:
         return session

@@ -28,7 +28,17 @@ from PIL import Image
 from imgret_tools.encoders import clip_tokens, weights
 from imgret_tools.encoders.device import machine, processor, resolve_device
 from imgret_tools.encoders.glossary.vietnamese import in_english
-from imgret_tools.encoders.onnx import Array, Graph, TorchTower, Tower, Unusable, meanwhile, open_session, open_tower
+from imgret_tools.encoders.onnx import (
+    Array,
+    Graph,
+    TorchTower,
+    Tower,
+    Unusable,
+    meanwhile,
+    open_openvino,
+    open_session,
+    open_tower,
+)
 from imgret_tools.encoders.preprocess import Preprocess
 from imgret_tools.encoders.protocol import Rows
 from imgret_tools.encoders.torchvision_guard import guard_torchvision
@@ -75,6 +85,7 @@ _WAYS = (
     _Way("torch bfloat16", "bfloat16", ("cpu", "cuda"), frozenset({"avx512_bf16", "amx_bf16", "bf16"})),
     _Way("onnxruntime float32", "float32", ("cpu",)),
     _Way("onnxruntime int8", "int8", ("cpu",)),
+    _Way("openvino", "float32", ("cpu",)),
 )
 
 
@@ -313,6 +324,8 @@ class OpenClip:
             import torch
 
             return TorchTower(module().to(getattr(torch, way.format)), device=resolve_device(self._wanted_device))
+        if way.name == "openvino":
+            return open_openvino(self._image_graph(module), self._cache)
         return open_session(self._image_graph(module, int8=way.format == "int8"), self._cache)
 
     def _image_graph(self, build: Callable[[], nn.Module], *, int8: bool = False) -> Graph:
@@ -494,7 +507,7 @@ def _timed(tower: Tower, batch: Rows) -> tuple[Rows, float]:
 
 
 def _this_machine() -> dict[str, str]:
-    return machine("torch", "onnxruntime")
+    return machine("torch", "onnxruntime", "openvino")
 
 
 def _first_lines(error: BaseException) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -170,7 +171,7 @@ class TestPictures:
         self, model: str, pictures: list[Image.Image], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(openclip, "_WORTH_IT", 8)
-        seconds = {"torch cpu": 1.0, "onnxruntime": 0.5}
+        seconds = {"torch cpu": 1.0, "onnxruntime": 0.5, "openvino": 0.7}
         trials = []
 
         def timed(tower: openclip.Tower, batch: np.ndarray) -> tuple[np.ndarray, float]:
@@ -246,6 +247,24 @@ class TestPictures:
             for home in (tmp_path / "onnx").glob("openclip-image*/")
         }
         assert size["int8"] < 0.6 * min(value for name, value in size.items() if name != "int8")
+
+    def test_openvino_gives_the_rows_of_torch_and_needs_the_converted_files(
+        self, model: str, pictures: list[Image.Image], tmp_path: Path
+    ) -> None:
+        encoder = make_encoder(model, cache=tmp_path)
+        assert isinstance(encoder, OpenClip)
+        batch = np.stack([encoder.prepare(picture) for picture in pictures])
+        ways = {way.name: way for way in openclip._WAYS}
+        exact = openclip._unit(encoder._run(ways["torch float32"])(batch)[0])
+        tower = encoder._run(ways["openvino"])
+        assert tower.backend == "openvino"
+        with ThreadPoolExecutor(3) as threads:
+            for rows in threads.map(lambda _: openclip._unit(tower(batch)[0]), range(6)):
+                assert (rows * exact).sum(axis=1).min() > 0.999
+        homeless = make_encoder(model)
+        assert isinstance(homeless, OpenClip)
+        with pytest.raises(openclip.Unusable, match="no folder holds"):
+            homeless._run(ways["openvino"])
 
     def test_half_precision_gives_the_rows_of_float32(self, model: str, pictures: list[Image.Image]) -> None:
         """The way a card runs it, on the processor, which can compute in float16 too."""
