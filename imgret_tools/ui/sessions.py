@@ -1,8 +1,7 @@
 """What Gradio keeps of a visitor, made small: it draws up the settings of every component for each new one.
 
 Those settings serve deep links alone, which this app does not have. Without them a session costs some 20 kB and no time worth
-naming; with them 0.3 MB and 50 ms of the event loop, and every call of the API by its name is a session of its own. It also
-keeps a component of its own for every update, and a visit updates a hundred labels; without those a visit costs half of what it did.
+naming; with them 0.3 MB and 50 ms of the event loop, and every call of the API by its name is a session of its own.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from copy import copy
 from typing import Any
 
 from gradio.blocks import Blocks
-from gradio.components import Component
 from gradio.routes import App
 from gradio.state_holder import SessionState, StateHolder
 
@@ -28,9 +26,6 @@ class Session(SessionState):
         self.STATE_TTL_WHEN_CLOSED = 3600
 
     def __setitem__(self, key: int, value: Any) -> None:
-        """Keep a value; of the components that an update makes anew only those with choices, which are judged by later."""
-        if isinstance(value, Component) and not hasattr(value, "choices"):
-            return
         super().__setitem__(key, value)
         self.config_values.clear()
 
