@@ -236,7 +236,7 @@ def test_what_is_no_such_chroma_is_said_and_the_library_goes_on(
         {"URL": "localhost:8000"},
         {"URL": "ftp://host"},
         {"URL": "https://host/chroma"},
-        {"URL": "https://me:secret@host"},
+        {"URL": "https://me:s3cret@host"},
         {"URL": "http://host:port"},
         {"URL": "http://host", "TOKEN": "two\nlines"},
         {"URL": "http://host", "TOKEN": "mật"},
