@@ -198,8 +198,14 @@ def wait_until_listening(port: int, server: subprocess.Popen[Any], log: Path, *,
     pytest.fail(f"no server in {seconds:.0f} s: {log.read_text()}")
 
 
+WITH_TESTS = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
+"""PYTHONPATH of a process that imports the fake encoder."""
+
+
 @contextmanager
-def serving(command: list[str], folder: Path, *, ready: str = "", **environment: str) -> Iterator[str]:
+def serving(
+    command: list[str], folder: Path, *, ready: str = "", seconds: float = 180, **environment: str
+) -> Iterator[str]:
     """The address of `command` on a free port of loopback, once it listens there and has printed `ready`.
 
     What it prints goes to `folder/log`.
@@ -216,7 +222,7 @@ def serving(command: list[str], folder: Path, *, ready: str = "", **environment:
         ) as server,
     ):
         try:
-            wait_until_listening(port, server, folder / "log", seconds=180)
+            wait_until_listening(port, server, folder / "log", seconds=seconds)
             yield f"http://127.0.0.1:{port}"
         finally:
             server.terminate()

@@ -306,4 +306,4 @@ def _weak(comparison: QuerySetComparison, weak: Weaknesses, pictures: Pictures, 
     )
     drawn = f"<h4>{escape(words['weak_queries'])}</h4><div class='missed'>{missed}</div>" if missed else ""
     hint = words["weak_hint"].format(way=weak.way, k=comparison.k)
-    return f"<details><summary>{escape(words['weak'])}</summary><p>{escape(hint)}</p>{_table(heads, body)}{drawn}</details>"
+    return _folded(words["weak"], f"<p>{escape(hint)}</p>{_table(heads, body)}{drawn}")

@@ -276,13 +276,11 @@ def _load(home: Path, graph: Graph) -> _Session | None:
     except (OSError, ValueError, KeyError, TypeError) as error:
         _log.warning("%s is made again: its card cannot be read (%s)", home, error)
         return None
-    importing = threading.Thread(target=_import_runtime, daemon=True)
-    importing.start()  # it takes as long as the hashing, on another core
     try:
-        found = {name: _sha256(home / name) for name in expected}
+        with meanwhile(_import_runtime):  # it takes as long as the hashing, on another core
+            found = {name: _sha256(home / name) for name in expected}
     except OSError as error:
         found = {"": str(error)}
-    importing.join()
     if found != expected:
         _log.warning("%s is made again: its files are not those that were written", home)
         return None
@@ -502,7 +500,7 @@ def _session(model: bytes | Path, graph: Graph) -> _Session:
 
 @contextmanager
 def meanwhile(work: Callable[[], object]) -> Iterator[None]:
-    """Around the loading of a tower, which keeps the disk and other cores busy: `work` in Python runs beside it."""
+    """Around what keeps the disk and other cores busy, such as the loading of a tower: `work` in Python runs beside it."""
     beside = threading.Thread(target=work, daemon=True)
     beside.start()
     try:

@@ -19,11 +19,12 @@ window.imgret = (() => {
     for (const [name, value] of Object.entries(parameters || {})) url.searchParams.set(name, value);
     return url;
   };
-  const element = (name, properties, ...children) => {
+  const make = (name, properties, ...children) => {
     const made = Object.assign(document.createElement(name), properties);
-    made.append(...children);
+    made.append(...children.filter((child) => child !== null && child !== undefined));
     return made;
   };
+  const thumbnail = (library, id) => `thumbnail/${encodeURIComponent(library)}/${encodeURIComponent(id)}`;
 
   // The language: of the address, or as chosen before, or the browser's. The address says it, so that the server knows.
   const asked = new URL(location.href), chosen = kept("language", null);
@@ -53,14 +54,14 @@ window.imgret = (() => {
   function draw() {
     const past = one("#history .kept"), favourites = one("#favourites .kept");
     if (past) past.replaceChildren(...list("history").filter(({ parameters }) => parameters).map(({ time, title, parameters }) => {
-      const when = element("time", { dateTime: new Date(time).toISOString(), textContent: new Date(time).toLocaleString(language) });
-      return element("li", {}, element("a", { href: address(parameters).href, textContent: title }), " ", when);
+      const when = make("time", { dateTime: new Date(time).toISOString(), textContent: new Date(time).toLocaleString(language) });
+      return make("li", {}, make("a", { href: address(parameters).href, textContent: title }), " ", when);
     }));
     if (favourites) favourites.replaceChildren(...list("favourites").map(({ library, id, label, picture }) => {
-      const away = element("button", { type: "button", textContent: "✕", ariaLabel: "✕ " + (label || id) });
+      const away = make("button", { type: "button", textContent: "✕", ariaLabel: "✕ " + (label || id) });
       away.onclick = (event) => { event.stopPropagation(); write("favourites", list("favourites").filter((entry) => !same(library, id)(entry))); };
-      const link = element("a", { href: address({ library, image: id }).href }, element("img", { src: picture, alt: "" }), label || id);
-      return element("li", {}, link, away);
+      const link = make("a", { href: address({ library, image: id }).href }, make("img", { src: picture, alt: "" }), label || id);
+      return make("li", {}, link, away);
     }));
   }
   function searched(title, parameters) {
@@ -74,7 +75,7 @@ window.imgret = (() => {
     if (others.length < list("favourites").length) return write("favourites", others);
     if (!shown?.naturalWidth) return;
     const scale = Math.min(1, 160 / Math.max(shown.naturalWidth, shown.naturalHeight));
-    const canvas = element("canvas", { width: shown.naturalWidth * scale, height: shown.naturalHeight * scale });
+    const canvas = make("canvas", { width: shown.naturalWidth * scale, height: shown.naturalHeight * scale });
     canvas.getContext("2d").drawImage(shown, 0, 0, canvas.width, canvas.height);
     write("favourites", [{ library, id, label: name, picture: canvas.toDataURL("image/jpeg", 0.8) }, ...others]);
   }
@@ -96,7 +97,7 @@ window.imgret = (() => {
   }).observe(document, { childList: true, subtree: true });
 
   return {
-    PARAMETERS, address, kept, keep, draw, searched, favourite, choose, search,
+    PARAMETERS, address, make, thumbnail, kept, keep, draw, searched, favourite, choose, search,
     isFavourite: (library, id) => list("favourites").some(same(library, id)),
     clear: () => write("history", []),
     language: speak,

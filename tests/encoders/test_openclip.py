@@ -43,6 +43,15 @@ TEXTS = [
 ]
 
 
+def prepared_for(
+    model: str, pictures: list[Image.Image], cache: Path | None = None
+) -> tuple[OpenClip, np.ndarray, dict[str, openclip._Way]]:
+    """A model, the pictures as it takes them, and the ways to run its image tower by name."""
+    encoder = make_encoder(model, cache=cache)
+    assert isinstance(encoder, OpenClip)
+    return encoder, np.stack([encoder.prepare(picture) for picture in pictures]), {w.name: w for w in openclip._WAYS}
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The spec of a two-layer model with seeded weights; its config is known to this process only."""
@@ -231,10 +240,7 @@ class TestPictures:
     def test_int8_is_a_quarter_of_the_weights_and_nearly_the_same_rows(
         self, model: str, pictures: list[Image.Image], tmp_path: Path
     ) -> None:
-        encoder = make_encoder(model, cache=tmp_path)
-        assert isinstance(encoder, OpenClip)
-        batch = np.stack([encoder.prepare(picture) for picture in pictures])
-        ways = {way.name: way for way in openclip._WAYS}
+        encoder, batch, ways = prepared_for(model, pictures, tmp_path)
         rows = {
             name: openclip._unit(encoder._run(ways[name])(batch)[0])
             for name in ("torch float32", "onnxruntime float32", "onnxruntime int8")
@@ -251,10 +257,7 @@ class TestPictures:
     def test_openvino_gives_the_rows_of_torch_and_needs_the_converted_files(
         self, model: str, pictures: list[Image.Image], tmp_path: Path
     ) -> None:
-        encoder = make_encoder(model, cache=tmp_path)
-        assert isinstance(encoder, OpenClip)
-        batch = np.stack([encoder.prepare(picture) for picture in pictures])
-        ways = {way.name: way for way in openclip._WAYS}
+        encoder, batch, ways = prepared_for(model, pictures, tmp_path)
         exact = openclip._unit(encoder._run(ways["torch float32"])(batch)[0])
         tower = encoder._run(ways["openvino"])
         assert tower.backend == "openvino"
@@ -268,10 +271,7 @@ class TestPictures:
 
     def test_half_precision_gives_the_rows_of_float32(self, model: str, pictures: list[Image.Image]) -> None:
         """The way a card runs it, on the processor, which can compute in float16 too."""
-        encoder = make_encoder(model)
-        assert isinstance(encoder, OpenClip)
-        batch = np.stack([encoder.prepare(picture) for picture in pictures])
-        ways = {way.name: way for way in openclip._WAYS}
+        encoder, batch, ways = prepared_for(model, pictures)
         assert ways["torch float16"].suits("cuda")
         assert not ways["torch float16"].suits("cpu")
         assert not ways["onnxruntime int8"].suits("cuda")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -13,7 +11,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import ROOT, free_port, wait_until_listening
+from conftest import WITH_TESTS, serving
 from PIL import Image
 
 from imgret_tools.errors import BadInput
@@ -38,7 +36,7 @@ class Slow(fake_encoder.FakeEncoder):
 runtime.make_encoder = lambda spec, **_: Slow()
 app._prepare = lambda *_: None
 folder = Path(sys.argv[1])
-app.serve(Settings(data_dir=folder / "data", encoder="mini", roots=(folder,)), folder=folder / "few", library="few", port=int(sys.argv[2]))
+app.serve(Settings(data_dir=folder / "data", encoder="mini", roots=(folder,)), folder=folder / "few", library="few", port=int(sys.argv[-1]))
 """
 
 
@@ -55,16 +53,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def slow_app(place: Path) -> Iterator[str]:
-    port, path = free_port(), os.pathsep.join((str(ROOT), str(ROOT / "tests")))
-    with (place / "log").open("w") as log, subprocess.Popen(
-        [sys.executable, "-c", SERVED, str(place), str(port)],
-        env=os.environ | {"PYTHONPATH": path}, stdout=log, stderr=log, cwd=place,
-    ) as server:  # fmt: skip
-        try:
-            wait_until_listening(port, server, place / "log", seconds=90)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            server.terminate()
+    with serving([sys.executable, "-c", SERVED, str(place)], place, seconds=90, PYTHONPATH=WITH_TESTS) as address:
+        yield address
 
 
 @pytest.fixture

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import threading
 import time
@@ -12,7 +10,7 @@ from pathlib import Path
 from typing import get_args
 
 import httpx
-from conftest import ROOT, free_port, wait_until_listening
+from conftest import WITH_TESTS, serving
 
 from imgret_tools import Runtime, Settings
 from imgret_tools.encoders import NICKNAMES
@@ -35,20 +33,13 @@ def late(spec, **_):
         time.sleep(0.02)
     return fake_encoder.FakeEncoder()
 runtime.make_encoder = late
-serve(Settings(data_dir=folder / "data", encoder="mini", roots=(folder,)), port=int(sys.argv[2]))
+serve(Settings(data_dir=folder / "data", encoder="mini", roots=(folder,)), port=int(sys.argv[-1]))
 """
 
 
 def test_the_first_page_comes_before_the_encoder_and_a_search_waits_for_it(tmp_path: Path) -> None:
-    port = free_port()
-    path = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
-    with (tmp_path / "log").open("w") as log, subprocess.Popen(
-        [sys.executable, "-c", SERVED, str(tmp_path), str(port)],
-        env=os.environ | {"PYTHONPATH": path}, stdout=log, stderr=log, cwd=tmp_path,
-    ) as server:  # fmt: skip
+    with serving([sys.executable, "-c", SERVED, str(tmp_path)], tmp_path, seconds=60, PYTHONPATH=WITH_TESTS) as address:
         try:
-            wait_until_listening(port, server, tmp_path / "log", seconds=60)
-            address = f"http://127.0.0.1:{port}"
             assert "gradio" in httpx.get(address).text
             while not (tmp_path / "asked").exists():  # warmed without anyone's asking
                 time.sleep(0.05)
@@ -68,7 +59,6 @@ def test_the_first_page_comes_before_the_encoder_and_a_search_waits_for_it(tmp_p
             assert json.loads(found[0].json()["data"][0])["images"] >= 25
         finally:
             (tmp_path / "gate").touch()
-            server.terminate()
 
 
 def test_a_library_that_could_not_be_made_is_said_to_be_missing(tmp_path: Path) -> None:

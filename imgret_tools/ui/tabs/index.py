@@ -14,7 +14,7 @@ from imgret_tools.errors import BadInput, ImgretError
 from imgret_tools.library.library import folder_name
 from imgret_tools.records import Failure, IndexReport, Progress, ReencodeReport
 from imgret_tools.tools import ImageTools
-from imgret_tools.ui.jobs import Runs
+from imgret_tools.ui.jobs import Runs, Work
 from imgret_tools.ui.patches import Bound
 from imgret_tools.ui.tabs.libraries import Libraries
 from imgret_tools.ui.texts.encoders import VIETNAMESE
@@ -24,6 +24,8 @@ from imgret_tools.ui.uploads import TAKEN, unpack
 
 _SHOWN = 200
 _OWN = "own"
+
+_Report = IndexReport | list[IndexReport] | ReencodeReport
 
 
 class IndexTab:
@@ -39,7 +41,7 @@ class IndexTab:
 
     def __init__(self, tools: ImageTools, language: gr.State, libraries: list[str], library: str) -> None:
         self._tools = tools
-        self._runs: Runs[IndexReport | list[IndexReport] | ReencodeReport] = Runs()
+        self._runs: Runs[_Report] = Runs()
         with gr.Row():
             with gr.Column(min_width=300):
                 self.folder = gr.Textbox(elem_id="folder")
@@ -91,22 +93,23 @@ class IndexTab:
     def _run(
         self, language: Language, folder: str, files: list[str] | None, library: str, encoder: str, request: gr.Request
     ) -> Iterator[str]:
-        run = self._runs.start(
-            "indexing",
+        yield from self._begun(
+            language,
+            request,
             lambda progress, cancelled: self._index(folder, files, library, encoder, progress, cancelled),
-            reported,
         )
-        yield from self._runs.shown(language, request, run)
 
     def _run_again(self, language: Language, library: str | None, request: gr.Request) -> Iterator[str]:
-        run = self._runs.start(
-            "indexing",
+        yield from self._begun(
+            language,
+            request,
             lambda progress, cancelled: self._tools.index_again(
                 library or "default", progress=progress, cancelled=cancelled
             ),
-            reported,
         )
-        yield from self._runs.shown(language, request, run)
+
+    def _begun(self, language: Language, request: gr.Request, work: Work[_Report]) -> Iterator[str]:
+        yield from self._runs.shown(language, request, self._runs.start("indexing", work, reported))
 
     def followed(self, language: Language, request: gr.Request) -> Iterator[list[object]]:
         """What a page that is loaded shows of a run under way, until its end."""
@@ -128,17 +131,16 @@ class IndexTab:
         return [text, gr.update(open=True) if offered else gr.skip()]
 
     def _run_anew(self, language: Language, library: str | None, encoder: str, request: gr.Request) -> Iterator[str]:
-        run = self._runs.start(
-            "indexing",
+        yield from self._begun(
+            language,
+            request,
             lambda progress, cancelled: self._tools.reencode(
                 library=library or "default",
                 encoder=None if encoder == _OWN else encoder,
                 progress=progress,
                 cancelled=cancelled,
             ),
-            reported,
         )
-        yield from self._runs.shown(language, request, run)
 
     def _index(
         self,
@@ -183,7 +185,7 @@ def _encoders(language: Language) -> list[tuple[str, str]]:
     return [(said(language, "anew_own"), _OWN), *encoder_choices(language)]
 
 
-def reported(language: Language, report: IndexReport | list[IndexReport] | ReencodeReport) -> str:
+def reported(language: Language, report: _Report) -> str:
     """What a run of the index tab did, as HTML."""
     if isinstance(report, ReencodeReport):
         return encoded(language, report)

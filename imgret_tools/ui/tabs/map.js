@@ -3,11 +3,7 @@
 const [MARGIN, DEEPEST, NEAR, MOST_THUMBNAILS, MOST_TAKEN] = [1.1, 60, 12, 120, 300];
 let plot = null; // what is drawn, of the value that the server has sent
 const pictures = new Map(), looked = new Map();
-const make = (name, properties, ...children) => {
-  const made = Object.assign(document.createElement(name), properties);
-  made.append(...children);
-  return made;
-};
+const { make } = window.imgret;
 
 function begin(canvas) {
   const data = JSON.parse(element.querySelector(".imgret-plot").textContent), panel = element.querySelector(".imgret-point");
@@ -75,7 +71,7 @@ function begin(canvas) {
   function thumbnail(index, side) {
     const id = data.ids[index], [x, y] = place(index);
     if (!pictures.has(id)) {
-      const image = make("img", { src: `thumbnail/${encodeURIComponent(data.library)}/${encodeURIComponent(id)}` });
+      const image = make("img", { src: window.imgret.thumbnail(data.library, id) });
       image.decode().then(draw, () => {});
       pictures.set(id, image);
     }
@@ -142,7 +138,7 @@ function begin(canvas) {
     const far = (index) => Math.hypot(data.x[index] - x, data.y[index] - y), shown = [...taken].sort((a, b) => far(a) - far(b)).slice(0, MOST_TAKEN);
     const text = (shown.length < taken.length ? data.words.take_some : data.words.take).replace("{count}", taken.length).replace("{shown}", shown.length);
     const few = make("div", { className: "imgret-few" }, ...shown.slice(0, 9).map((index) =>
-      make("img", { src: `thumbnail/${encodeURIComponent(data.library)}/${encodeURIComponent(data.ids[index])}`, alt: "" })));
+      make("img", { src: window.imgret.thumbnail(data.library, data.ids[index]), alt: "" })));
     panel.replaceChildren(few, way(text, { library: data.library, where: "id=" + shown.map((index) => data.ids[index]).join("|") }));
   }
 

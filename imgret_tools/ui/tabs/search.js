@@ -2,12 +2,7 @@
 // What comes from outside (names, labels, notices) is set as text, never as markup.
 const USUAL = { measure: "cosine", space: "embedding", sort: "best", group: "none", k: "0", match: "weak", refine: "auto" };
 const ORDERS = [["best", "best_first"], ["newest", "newest_first"], ["oldest", "oldest_first"], ["name", "name_first"], ["largest", "largest_first"]];
-const keep = window.imgret, PARAMETERS = keep.PARAMETERS, one = (selector) => element.querySelector(selector), all = (selector) => [...element.querySelectorAll(selector)];
-const make = (name, properties, ...children) => {
-  const made = Object.assign(document.createElement(name), properties);
-  made.append(...children.filter((child) => child !== null && child !== undefined));
-  return made;
-};
+const keep = window.imgret, { PARAMETERS, make } = keep, one = (selector) => element.querySelector(selector), all = (selector) => [...element.querySelectorAll(selector)];
 const say = (key, values = {}) =>
   (SETTINGS.words[keep.spoken()][key] || key).replace(/\{(\w+)[^}]*\}/g, (_, name) => values[name] ?? "");
 
@@ -161,14 +156,16 @@ function drawChips() {
   const extra = (state.also || "").split("\n").filter(Boolean);
   const part_of = (part) => {
     const [, not, id, weight] = part.match(/^(not_)?image=([0-9a-f]{12}(?:-\d+)?)(:.*)?$/) || [];
-    return id ? [say(not ? "not_like" : "like_this") + (weight || ""), thumbnail(id)] : [part];
+    return id ? [say(not ? "not_like" : "like_this") + (weight || ""), keep.thumbnail(state.library, id)] : [part];
   };
-  for (const part of extra) chips.push(chip(part_of(part)[0], { also: extra.filter((other) => other !== part).join("\n") }, part_of(part)[1]));
+  for (const part of extra) {
+    const [text, src] = part_of(part);
+    chips.push(chip(text, { also: extra.filter((other) => other !== part).join("\n") }, src));
+  }
   for (const name of ["measure", "space", "match", "refine", "k"])
     if (state[name]) chips.push(chip(`${say(name === "k" ? "at_most" : name)}: ${name === "match" ? say(state.match) : name === "refine" ? say("no") : state[name]}`, { [name]: "" }));
   one("#chips").replaceChildren(...chips);
 }
-const thumbnail = (id) => `thumbnail/${encodeURIComponent(state.library)}/${encodeURIComponent(id)}`;
 function named(condition) {
   if (/^id=\w/.test(condition)) return say("chosen", { count: condition.split("|").length });
   const facet = Object.entries(described?.facets || {}).find(([, choices]) => choices.some(([, value]) => value === condition));
