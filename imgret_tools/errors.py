@@ -61,8 +61,8 @@ class Message(str):
 
     @classmethod
     def joined(cls, parts: Iterable[str], between: str = " ") -> Message:
-        """Sentences one behind the other, without those that are empty."""
-        said = {f"part{number}": part for number, part in enumerate(filter(None, parts))}
+        """Sentences one behind the other, each a message of its own, without those that are empty."""
+        said = {f"part{number}": Message(part) for number, part in enumerate(filter(None, parts))}
         return cls(between.join(f"{{{name}}}" for name in said), **said)
 
     def changed(self, change: Callable[[str], str]) -> Message:
@@ -105,7 +105,9 @@ def _record(value: object) -> object:
 def _value(record: Any) -> Any:
     if not isinstance(record, dict):
         return record
-    if not all(name is None or name.isidentifier() for _, name, _, _ in Formatter().parse(record["template"])):
+    if record["values"] and not all(
+        name is None or name.isidentifier() for _, name, _, _ in Formatter().parse(record["template"])
+    ):
         raise ValueError("only names of values may be filled in")
     return Message(record["template"], **{name: _value(value) for name, value in record["values"].items()})
 

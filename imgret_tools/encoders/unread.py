@@ -67,12 +67,12 @@ class Unread:
     def __str__(self) -> str:
         """One line for a person or a model; empty when everything is read."""
         named = [
-            f"{what} {_listed(parts)}"
+            Message(what, words=_listed(parts))
             for what, parts in (
-                ("emoji", [_emoji_in_words(one) for one in self.emoji]),
-                ("words in a script that the encoder was not trained on:", self.scripts),
-                ("unknown words:", self.words),
-                ("characters that show nothing:", self.unseen),
+                ("emoji {words}", [_emoji_in_words(one) for one in self.emoji]),
+                ("words in a script that the encoder was not trained on: {words}", self.scripts),
+                ("unknown words: {words}", self.words),
+                ("characters that show nothing: {words}", self.unseen),
             )
             if parts
         ]

@@ -18,6 +18,7 @@ from PIL import Image
 from imgret_tools import ImageTools, Runtime, Settings
 from imgret_tools import errors as errors_module
 from imgret_tools.collect.net.guard import FetchError
+from imgret_tools.encoders.unread import Unread
 from imgret_tools.engine import runtime as runtime_module
 from imgret_tools.errors import BadInput, ImageError, ImgretError, Message
 from imgret_tools.library.filters import parse_where
@@ -114,6 +115,25 @@ def test_a_message_is_kept_and_read_again() -> None:
     assert translated("vi", Message.read(message.kept())) == "Đã tìm chính xác: có lượt ghi đang chờ Other."
     for line in ("", "plain", "[1]", '{"template": 3}', '{"template": "{a.__class__}", "values": {"a": "b"}}'):
         assert Message.read(line) == line
+
+
+def test_a_sentence_among_others_is_looked_up_too_and_keeps_its_braces() -> None:
+    hnsw = "Exact scan: HNSW knows embeddings without filters only."
+    message = Message.joined([hnsw, "a folder called {0}"])
+    assert message == f"{hnsw} a folder called {{0}}"
+    assert translated("vi", message) == (
+        "Đã tìm chính xác: HNSW chỉ dùng cho embedding không có bộ lọc. a folder called {0}"
+    )
+    assert Message.read(message.kept()) == message
+
+
+def test_what_of_a_text_is_not_read_is_said_in_vietnamese() -> None:
+    told = str(Unread(emoji=("🍍",), words=("zzzzqqq",), nothing=True))
+    assert told.startswith("Not read: emoji 🍍 (write pineapple); unknown words: zzzzqqq. Nothing is left of the text")
+    assert translated("vi", told) == (
+        "Không đọc được: biểu tượng cảm xúc 🍍 (write pineapple); từ không biết: zzzzqqq. "
+        "Lời mô tả không còn lại gì, nên thứ tự này vô nghĩa; hãy dùng từ khác."
+    )
 
 
 def test_an_address_that_failed_keeps_what_it_knows() -> None:
