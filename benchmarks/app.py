@@ -254,7 +254,22 @@ def visitors(url: str, library: str, pipe: Connection) -> None:
             kept.session = f"person{next(sessions)}"
         elif new_each:
             kept.session = f"person{next(sessions)}"
-        data = [query.image, query.text, PAGE, "cosine", "embedding", library, "auto", None, None, 0]
+        data = [
+            query.image,
+            query.text,
+            PAGE,
+            "cosine",
+            "embedding",
+            library,
+            "auto",
+            None,
+            None,
+            0,
+            "best",
+            "auto",
+            None,
+            "weak",
+        ]
         body = json.dumps({"data": data, "session_hash": kept.session})
         kept.connection.request("POST", name, body, {"Content-Type": "application/json"})
         response = kept.connection.getresponse()

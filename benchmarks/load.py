@@ -120,7 +120,7 @@ def by_api(connection: http.client.HTTPConnection, asked: dict[str, Any]) -> tup
         None,
         0,
         "best",
-        "auto",
+        "off",
         None,
         "weak",
     ]
@@ -136,7 +136,7 @@ def by_api(connection: http.client.HTTPConnection, asked: dict[str, Any]) -> tup
 
 def by_mcp(connection: http.client.HTTPConnection, asked: dict[str, Any]) -> tuple[int, list[str]]:
     """The status and the hits of a search over MCP."""
-    call = {"name": "search_similar_image", "arguments": {**asked, "k": K, "library": LIBRARY}}
+    call = {"name": "search_similar_image", "arguments": {**asked, "k": K, "library": LIBRARY, "refine": "off"}}
     request = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}
     status, body = _asked(connection, "POST", "/mcp", json.dumps(request))
     if status != 200:
