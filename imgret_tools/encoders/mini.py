@@ -1,7 +1,7 @@
 """`mini`, the encoder that needs no hub: an ImageNet network and a sentence model, joined by ConSE.
 
 An image row is `[look ; palette ; meaning]`, each part unit and weighted by the root of its share of the cosine; a text
-row is `[0 ; 0 ; meaning]`:
+row is `[look ; 0 ; meaning]`:
 
 - *look* (384 numbers a network): the network's pooled features, unit, projected on the first right singular vectors of
   its row-centred class weights, the directions in which classes differ; unit again. It carries image -> image search.
@@ -11,6 +11,8 @@ row is `[0 ; 0 ; meaning]`:
   Norouzi et al. 2013, arXiv:1312.5650). A class's vector is the mean of its name's and of its name with WordNet's
   definition, which brings in the kind a person would ask for ("a domestic cat"). A text's meaning is its own sentence
   vector. Both are centred by the mean class vector, so that a text which fits nothing scores about 0.
+- A text's *look* is what the classes near to its meaning look like: the class weights in the look's directions, mixed by a
+  softmax of the text's likeness to the classes. It knows pictures that a class is like, not only those that are of it.
 
 Which networks, that is the recipe. A library is bound to the recipe it was made with by its fingerprint:
 `make_encoder("mini", fingerprint=...)` gives that one, `make_encoder("mini")` the default, and `mini:3` names one.
@@ -52,6 +54,7 @@ NAME = "mini"
 _MEANING_WEIGHT = 0.1  # of look and meaning
 _PALETTE_WEIGHT = 0.1  # of the whole row, where a recipe has one
 _TEMPERATURE = 1.5  # of the class probabilities: softer ones bring in the neighbours of the best class
+_TEXT_TEMPERATURE = 0.1  # of a text's likeness to the classes, whose look it takes
 _EDGE = 1  # places of the feature map left out at each side for its centre
 _BATCH = 8  # as fast as 32 on ONNX Runtime, and a quarter of the memory (docs/encoders.md)
 _SAMPLE = 65536
@@ -199,8 +202,14 @@ class Mini:
         rows = np.zeros((len(texts), self.dim), dtype=np.float32)
         if len(texts):
             tower = self._text_tower
-            vectors = tower.encode([in_english(text) for text in texts])
-            rows[:, self._meaning :] = _unit(vectors - self._meanings.centre)
+            meaning = _unit(tower.encode([in_english(text) for text in texts]) - self._meanings.centre)
+            likeness = meaning @ self._meanings.rows.T / _TEXT_TEMPERATURE
+            mixture = np.exp(likeness - likeness.max(axis=1, keepdims=True))
+            look = _unit(mixture @ self._looks)
+            # Against a picture's parts, which are weighted too, look and meaning count alike.
+            shares = np.sqrt([_MEANING_WEIGHT, 1 - _MEANING_WEIGHT])
+            rows[:, : look.shape[1]] = shares[0] * look
+            rows[:, self._meaning :] = shares[1] * meaning
         return rows
 
     @property
@@ -216,10 +225,11 @@ class Mini:
         return [(names[i], float(probabilities[i])) for i in best]
 
     def why_text(self, prepared: NDArray[np.float32], text: str, *, top: int = 3) -> list[tuple[str, float]]:
-        """The classes that carry a text's hit on one prepared picture, most first: (name, share of the cosine).
+        """The classes that carry a text's hit on one prepared picture, most first: (name, share of the meanings' cosine).
 
         The cosine of the two meanings is a sum over the 1000 classes, probability times the class's likeness to the
-        text; the shares of all classes sum to 1 (or to -1 where the text speaks against the picture).
+        text; the shares of all classes sum to 1 (or to -1 where the text speaks against the picture). What a picture
+        has of the text's look beyond its classes is not in it.
         """
         probabilities = self._see([prepared])[1][0]
         likeness = self._meanings.rows @ self.encode_texts([text])[0, self._meaning :]
@@ -251,6 +261,11 @@ class Mini:
                 else:
                     self._loaded_vision_tower = TorchTower(network(self.recipe), device=resolve_device(self._device))
             return self._loaded_vision_tower
+
+    @cached_property
+    def _looks(self) -> Rows:
+        """What the classes look like, unit rows (1000, 384 a network)."""
+        return _unit(np.hstack([class_looks(network) for network in self.recipe.networks]))
 
     @cached_property
     def _meanings(self) -> _Meanings:
@@ -308,12 +323,37 @@ def projection(lite: Lite) -> Tensor:
     """(1280, 384) orthonormal columns: the directions in which the class weights differ most, signs fixed."""
     import torch
 
-    weights = lite.class_weights.cpu().double()
-    weights = weights - weights.mean(dim=1, keepdim=True)
-    directions = torch.linalg.svd(weights, full_matrices=False).Vh[:DIM]
+    directions = torch.linalg.svd(_centred_weights(lite), full_matrices=False).Vh[:DIM]
     largest = directions.abs().argmax(dim=1, keepdim=True)
     signed: Tensor = directions * directions.gather(1, largest).sign()
     return signed.T.float().contiguous()
+
+
+def class_looks(network: Network) -> Rows:
+    """Unit rows (1000, 384): the class weights of a network in the directions of `projection`, as `write_looks` left them."""
+    return np.load(_looks_file(network)).astype(np.float32)
+
+
+def compute_looks(network: Network) -> Rows:
+    """`class_looks`, worked out from the network's weights."""
+    lite = Lite(network)
+    return _unit((_centred_weights(lite).float() @ projection(lite)).numpy())
+
+
+def write_looks() -> None:
+    """Work the files of `class_looks` out again: python -c "from imgret_tools.encoders import mini; mini.write_looks()"."""
+    for network in (LITE0, LITE2):
+        np.save(_looks_file(network), compute_looks(network).astype(np.float16))
+
+
+def _looks_file(network: Network) -> Path:
+    return Path(__file__).with_name(f"class_looks_{network.name.rpartition('-')[2]}.npy")
+
+
+def _centred_weights(lite: Lite) -> Tensor:
+    """(1000, 1280) float64: class weights, the mean of each class taken away."""
+    weights = lite.class_weights.detach().cpu().double()
+    return weights - weights.mean(dim=1, keepdim=True)
 
 
 def _digest(salt: str, files: Sequence[Path]) -> str:

@@ -54,10 +54,10 @@ _PAIRED = 512  # of them, paired with each other
 _PIXELS = 4_000_000  # bytes of pixel rows paired with each other
 _FEW = 10  # pictures of a library that weigh as much as the unlike photos
 _PICTURE_SPREADS, _UNLIKE_SPREADS, _MOST_OF_WAY = 3.0, 3.5, 0.7
-_TEXT_SHARES = (0.36, 0.52, 1.1)  # of the reach of a text, for fair, strong and best
-_TEXT_SPREADS = (1.9, 2.6, 3.2)  # but at least: below lies what letters without a meaning reach
-_REACH = 1.6  # spreads that every text reaches beyond its nearest name
+_TEXT_SHARES = (0.52, 0.75, 1.6)  # of a text's nearness to its nearest name, for fair, strong and best
+_TEXT_SPREADS = (2.5, 3.2, 3.8)  # but at least: below lies what letters without a meaning reach
 _LEAST_SPREAD = 1e-6
+_KEPT = 2  # a new number whenever an encoder reads the same names or photos otherwise under the same fingerprint
 
 _log = logging.getLogger(__name__)
 Row = NDArray[np.float32]
@@ -169,8 +169,7 @@ class Matcher:
 
         mean, spread = view.memo("match texts", chance) if len(view) else (0.0, 1.0)
         nearest = (float((names.rows @ row).max()) - names.mean) / names.spread
-        reach = max(nearest, 0.0) + _REACH
-        limits = [max(share * reach, least) for share, least in zip(_TEXT_SHARES, _TEXT_SPREADS, strict=True)]
+        limits = [max(share * nearest, least) for share, least in zip(_TEXT_SHARES, _TEXT_SPREADS, strict=True)]
         return Anchors(mean, *(mean + spread * limit for limit in limits))
 
     def _names(self) -> _Names:
@@ -197,7 +196,7 @@ class Matcher:
         """Rows (count, dim) of the encoder, from the cache where they are there and whole."""
         if self._cache is None:
             return make()
-        key = f"{kind} {self._encoder.name} {self._encoder.fingerprint} {_UNLIKE}"
+        key = f"{_KEPT} {kind} {self._encoder.name} {self._encoder.fingerprint} {_UNLIKE}"
         file = self._cache / f"{kind}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy"
         try:
             rows = np.load(file, allow_pickle=False)

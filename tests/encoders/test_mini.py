@@ -17,7 +17,7 @@ from imgret_tools.encoders import has_newer_recipe, make_encoder
 from imgret_tools.encoders.class_meanings import class_definitions, class_names, class_vectors, compute
 from imgret_tools.encoders.glossary.vietnamese import in_english, translate, without_accents
 from imgret_tools.encoders.lite import LITE0, LITE2, Lite, Network, weights_file
-from imgret_tools.encoders.mini import DEFAULT, RECIPES, Mini, Recipe, network, projection
+from imgret_tools.encoders.mini import DEFAULT, RECIPES, Mini, Recipe, class_looks, compute_looks, network, projection
 from imgret_tools.encoders.minilm import MiniLM, model_folder
 from imgret_tools.encoders.minilm import network as sentence_network
 from imgret_tools.encoders.torchvision_guard import guard_torchvision
@@ -111,6 +111,22 @@ def test_minilm_computes_what_transformers_computes(converted: Path) -> None:
 
 def test_stored_class_vectors_are_what_the_sentence_model_gives() -> None:
     assert np.abs(class_vectors() - compute()).max() < 1e-3  # float16
+
+
+@pytest.mark.parametrize("network", [LITE0, LITE2], ids=lambda network: network.name)
+def test_stored_class_looks_are_what_the_weights_give(network: Network) -> None:
+    assert np.abs(class_looks(network) - compute_looks(network)).max() < 1e-3  # float16
+
+
+def test_a_text_finds_what_its_classes_look_like(mini: Mini) -> None:
+    """Words once met a picture in what it was taken for alone, and not in what it looks like."""
+    rows = mini.encode_texts(["a lion", "a spoon", "con sư tử"])
+    assert np.abs(np.linalg.norm(rows, axis=1) - 1).max() < 1e-5
+    look = rows[:, : 384 * len(mini.recipe.networks)]
+    classes = class_looks(LITE0)
+    nearest = [class_names()[i] for i in (look @ classes.T).argmax(axis=1)]
+    assert nearest[0] == nearest[2] == "lion"
+    assert "spoon" in nearest[1]
 
 
 def test_known_photos_are_classified_as_what_they_are(mini: Mini, prepared: dict[str, np.ndarray]) -> None:
