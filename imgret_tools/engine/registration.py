@@ -25,21 +25,25 @@ AGREEING = 0.6
 COARSE, FINE = 64, 128
 """Pixels a side of the planes that are placed, and of the pictures that are laid on each other."""
 
-MEETING = 0.5
+MEETING = 0.55
 """Correlation of low frequencies in the best placement, from which a pair is worth a close look."""
 
-_FREQUENCIES = 9  # a side
+LUMA = (0.299, 0.587, 0.114)
+"""Of red, green and blue: what programs that turn a picture grey nearly all weigh them by (ITU-R BT.601)."""
+
+_FREQUENCIES = 12  # a side
 _WINDOWS = ((1.0, 0.0), (0.9, -0.1), (0.9, 0.0), (0.9, 0.1))  # scale and shift of an axis
 _FLAT = 0.5  # grey levels
-_LEVELS = ((32, 8), (64, 4), (128, 3))  # pixels a side, and steps of Gauss and Newton
+_ROUGH, _ROUGH_STEPS = 32, 8  # pixels a side, and steps of Gauss and Newton
+_FINER = ((64, 4), (128, 3))
 _CELL = 16  # pixels of a block's side, of `FINE`
 _CORRELATED, _TEXTURE, _FEWEST = 0.9, 1.5, 6
 _PLAIN = 0.995
 _COLOUR_GAP, _GREY_SPREAD = 14.0, 3.0
 _COLOURS = 32  # pixels a side of the planes of colours
 _OVERLAP = 0.55
-_FITTING = 0.6  # correlation of coarse planes from which it is worth laying fine ones on each other
-_CERTAIN = 0.95
+_FITTING = 0.8  # correlation of coarse planes laid on each other, from which it is worth looking at their details
+_PROMISING, _CERTAIN = 0.3, AGREEING  # shares between which it is worth laying finer planes
 
 Planes = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
@@ -106,26 +110,52 @@ def placed(first: Pixels, second: Pixels) -> Placements:
     warps = np.stack([1 / boxes[:, 0], -boxes[:, 1] / boxes[:, 0], 1 / boxes[:, 2], -boxes[:, 3] / boxes[:, 2]], axis=1)
     level = np.take_along_axis(scores.reshape(len(first), -1), best[:, None], axis=1)[:, 0]
     flat = (np.abs(whole[0][:, :, 0]).max(axis=1) == 0) & (np.abs(whole[1][:, :, 0]).max(axis=1) == 0)
+    best_ones = Placements(level, swapped.astype(bool), turn.astype(np.intp), warps)
+    _lay(first, second, best_ones)
     level[flat] = np.abs(first[flat].mean(axis=(1, 2)) - second[flat].mean(axis=(1, 2))) <= 1
-    return Placements(level, swapped.astype(bool), turn.astype(np.intp), warps)
+    return best_ones
+
+
+def _lay(first: Pixels, second: Pixels, placements: Placements) -> None:
+    """Refine the warps of planes that meet; those that do not fit there score 0."""
+    near = np.flatnonzero(placements.scores >= MEETING)
+    smooth = _smooth(COARSE, _ROUGH)
+    a, b = (smooth @ planes[near].astype(np.float32) @ smooth.T for planes in (first, second))
+    swapped = placements.swapped[near, None, None]
+    a, b = np.where(swapped, b, a), np.where(swapped, a, b)
+    for turn in range(1, 8):
+        own = placements.turns[near] == turn
+        a[own] = np.moveaxis(turned(np.moveaxis(a[own], 0, 2), turn), 2, 0)
+    warps, fits = _better(a, b, placements.warps[near], _ROUGH_STEPS)
+    placements.warps[near] = warps
+    placements.scores[near[fits < _FITTING]] = 0
+
+
+def _better(
+    a: Planes, b: Planes, warps: NDArray[np.float64], steps: int
+) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """Warps (n, 4) after some steps where they fit better then, as they were elsewhere, and how they fit (n,)."""
+    refined = _refined(a, b, warps, steps)
+    before, after = _fit(a, b, warps), _fit(a, b, refined)
+    return np.where((after >= before)[:, None], refined, warps), np.maximum(before, after)
 
 
 @lru_cache(1)
 def _waves() -> tuple[Planes, Planes]:
-    """The nine lowest cosines (4 * 9, 64) of each window, and what each of 9 x 9 frequencies weighs.
+    """The twelve lowest cosines (4 * 12, 64) of each window, and what each of 12 x 12 frequencies weighs.
 
     Photos have about 1 / f of each frequency f, so weights of f make them count alike.
     """
     at = np.pi / COARSE * np.outer(np.arange(_FREQUENCIES), np.arange(COARSE) + 0.5)
     waves = (np.cos(at) / COARSE).astype(np.float32)
     scales, shifts = np.array(_WINDOWS).T
-    windows = waves @ _samples(COARSE, scales, shifts)[0]
+    windows = waves @ samples(COARSE, scales, shifts)[0]
     lines = np.arange(_FREQUENCIES)
     return windows.reshape(-1, COARSE), np.hypot(lines[:, None], lines[None, :]).astype(np.float32)
 
 
 def _unit(found: Planes) -> Planes:
-    """Weighted low frequencies (..., 81) of length 1; 0 for flat planes."""
+    """Weighted low frequencies (..., 144) of length 1; 0 for flat planes."""
     _, weights = _waves()
     weighted = found * weights.reshape(-1)
     lengths = np.linalg.norm(weighted, axis=-1, keepdims=True)
@@ -133,7 +163,7 @@ def _unit(found: Planes) -> Planes:
 
 
 def _all_turns(unit: Planes) -> Planes:
-    """Low frequencies (n, 81, 8) as they were in each of the eight orientations."""
+    """Low frequencies (n, 144, 8) as they were in each of the eight orientations."""
     signs = (-1.0) ** np.arange(_FREQUENCIES, dtype=np.float32)
     whole = unit.reshape(-1, _FREQUENCIES, _FREQUENCIES)
     found = np.empty((len(whole), _FREQUENCIES, _FREQUENCIES, 8), np.float32)
@@ -170,7 +200,9 @@ def of_pixels(pixels: Pixels) -> Picture:
     """The picture of pixels (128, 128, 3) uint8."""
     red, green, blue = np.moveaxis(pixels, 2, 0).astype(np.float32)
     few = _means(FINE, _COLOURS)
-    return Picture((red + green + blue) / 3, few @ np.stack([red - green, blue - green]) @ few.T)
+    return Picture(
+        LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue, few @ np.stack([red - green, blue - green]) @ few.T
+    )
 
 
 def agreement(a: Pixels, b: Pixels) -> float:
@@ -191,20 +223,16 @@ def agreements(first: Sequence[Picture], second: Sequence[Picture], warps: NDArr
     """`agreement` (n,) of pairs of pictures of which the first ones are turned, from warps (n, 4) near the true ones."""
     a, b = (np.stack([picture.grey for picture in pictures]) for pictures in (first, second))
     shares, warps = _agreeing(a, b, warps), warps.copy()
-    unsure = np.flatnonzero(shares < _CERTAIN)
+    unsure = np.flatnonzero((shares < _CERTAIN) & (shares >= _PROMISING))
     if len(unsure):
         laid = warps[unsure]
-        left = np.arange(len(unsure))
-        for size, steps in _LEVELS:
-            smooth = _blur(size, size / 32) @ _means(FINE, size)
-            small_a, small_b = (smooth @ planes[unsure[left]] @ smooth.T for planes in (a, b))
-            refined = _refined(small_a, small_b, laid[left], steps)
-            before, after = (_fit(small_a, small_b, tried) for tried in (laid[left], refined))
-            laid[left] = np.where((after >= before)[:, None], refined, laid[left])
-            left = left[np.maximum(before, after) >= _FITTING]
-        again = _agreeing(a[unsure[left]], b[unsure[left]], laid[left])
-        better = again > shares[unsure[left]]
-        shares[unsure[left][better]], warps[unsure[left][better]] = again[better], laid[left][better]
+        for size, steps in _FINER:
+            smooth = _smooth(FINE, size)
+            small_a, small_b = (np.asarray(smooth @ planes[unsure] @ smooth.T, np.float32) for planes in (a, b))
+            laid, _ = _better(small_a, small_b, laid, steps)
+        again = _agreeing(a[unsure], b[unsure], laid)
+        better = again > shares[unsure]
+        shares[unsure[better]], warps[unsure[better]] = again[better], laid[better]
     for number in np.flatnonzero(shares >= AGREEING).tolist():
         if not _same_colours(first[number].chroma, second[number].chroma, warps[number]):
             shares[number] = 0
@@ -258,12 +286,12 @@ def _centred(planes: Planes, inside: Planes, counts: NDArray[np.float32]) -> Pla
 def _warped(a: Planes, warps: NDArray[np.float64]) -> tuple[Planes, Planes]:
     """Planes (n, s, s) sampled at (sx * x + tx, sy * y + ty), and 1 where that lies inside them, else 0."""
     size = a.shape[1]
-    columns, in_x = _samples(size, warps[:, 0], warps[:, 1])
-    lines, in_y = _samples(size, warps[:, 2], warps[:, 3])
+    columns, in_x = samples(size, warps[:, 0], warps[:, 1])
+    lines, in_y = samples(size, warps[:, 2], warps[:, 3])
     return np.asarray(lines @ a @ columns.swapaxes(1, 2), np.float32), in_y[:, :, None] * in_x[:, None, :]
 
 
-def _samples(size: int, scales: NDArray[np.float64], shifts: NDArray[np.float64]) -> tuple[Planes, Planes]:
+def samples(size: int, scales: NDArray[np.float64], shifts: NDArray[np.float64]) -> tuple[Planes, Planes]:
     """Matrices (n, size, size) that sample lines linearly at scale * x + shift, and 1 for samples that lie on them."""
     at = (scales[:, None] * np.linspace(-1, 1, size) + shifts[:, None] + 1) * (size - 1) / 2
     inside = (at >= -0.01) & (at <= size - 0.99)
@@ -334,6 +362,12 @@ def _same_colours(a: Planes, b: Planes, warp: NDArray[np.float64]) -> bool:
 def _means(size: int, less: int) -> Planes:
     """The matrix (less, size) that makes `less` means of a line."""
     return np.repeat(np.eye(less, dtype=np.float32), size // less, axis=1) * np.float32(less / size)
+
+
+@lru_cache(8)
+def _smooth(size: int, less: int) -> Planes:
+    """The matrix (less, size) that makes a line shorter and smooth enough for its slopes to lead far."""
+    return _blur(less, less / 32) @ _means(size, less)
 
 
 @lru_cache(8)

@@ -62,7 +62,7 @@ class DuplicatesTab:
                 progress=progress,
                 cancelled=cancelled,
             ),
-            self._told,
+            lambda spoken, report: told(spoken, report, with_folders=not self._tools.runtime.settings.read_only),
         )
         try:
             for html in self._runs.shown(language, request, run):
@@ -77,60 +77,65 @@ class DuplicatesTab:
         content = duplicates_csv(report).encode()
         return gr.update(value=file_for(self.file, "duplicates.csv", content), visible=bool(report.groups))
 
-    def _told(self, language: Language, report: DuplicateReport) -> str:
-        """What was found, as HTML."""
-        spare = [hit for group in report.groups for hit in group.hits if hit.id != group.keep]
-        size = sum(int(hit.metadata.get("bytes") or 0) for hit in spare) / 1e6
-        told = said(
-            language,
-            "duplicates_found" if report.groups else "duplicates_none",
-            groups=len(report.groups),
-            spare=len(spare),
-            size=size,
-            seconds=report.seconds,
-        )
-        lines = [f"<p><strong>{escape(told)}</strong></p>"]
-        if report.cancelled:
-            lines.append(f"<p>{escape(said(language, 'duplicates_cancelled'))}</p>")
-        if report.notice:
-            lines.append(f"<p>{escape(translated(language, report.notice))}</p>")
-        for number, group in enumerate(report.groups[:MOST_GROUPS], 1):
-            lines.append(self._group(language, report.library, number, group))
-        if more := len(report.groups) - MOST_GROUPS:
-            lines += [f"<p>{escape(said(language, 'duplicates_more', count=more))}</p>"] if more > 0 else []
-        return "".join(lines)
 
-    def _group(self, language: Language, library: str, number: int, group: DuplicateGroup) -> str:
-        title = said(language, f"duplicates_{group.like}", number=number, count=len(group.hits))
-        shown = "".join(self._hit(language, library, group, hit) for hit in group.hits[:MOST_HITS])
-        rest = len(group.hits) - MOST_HITS
-        more = f"<li>{escape(said(language, 'duplicates_rest', count=rest))}</li>" if rest > 0 else ""
-        return f"<section class='imgret-twins'><h3>{escape(title)}</h3><ul>{shown}{more}</ul></section>"
+def told(language: Language, report: DuplicateReport, *, with_folders: bool) -> str:
+    """What was found, as HTML."""
+    spare = [hit for group in report.groups for hit in group.hits if hit.id != group.keep]
+    size = sum(int(hit.metadata.get("bytes") or 0) for hit in spare) / 1e6
+    told = said(
+        language,
+        "duplicates_found" if report.groups else "duplicates_none",
+        groups=len(report.groups),
+        spare=len(spare),
+        size=size,
+        seconds=report.seconds,
+    )
+    lines = [f"<p><strong>{escape(told)}</strong></p>"]
+    if report.cancelled:
+        lines.append(f"<p>{escape(said(language, 'duplicates_cancelled'))}</p>")
+    if report.notice:
+        lines.append(f"<p>{escape(translated(language, report.notice))}</p>")
+    for number, group in enumerate(report.groups[:MOST_GROUPS], 1):
+        lines.append(_group(language, report.library, number, group, with_folders))
+    if (more := len(report.groups) - MOST_GROUPS) > 0:
+        lines.append(f"<p>{escape(said(language, 'duplicates_more', count=more))}</p>")
+    return "".join(lines)
 
-    def _hit(self, language: Language, library: str, group: DuplicateGroup, hit: Hit) -> str:
-        name, kept = Path(hit.path).name, hit.id == group.keep
-        facts = hit.metadata
-        size = said(
-            language,
-            "size",
-            width=facts.get("width"),
-            height=facts.get("height"),
-            megabytes=int(facts.get("bytes") or 0) / 1e6,
-        )
-        lines = []
-        if kept:
-            why = translated(language, group.reason)
-            lines.append(f"<strong>{escape(said(language, 'duplicates_keep', reason=why))}</strong>")
-        lines += [f"<span>{escape(name)}</span>", f"<small>{escape(size)}</small>"]
-        if not self._tools.runtime.settings.read_only:
-            lines.append(f"<small><code>{escape(str(Path(hit.path).parent))}</code></small>")
-        link = f"?library={quote(library, safe='')}&image={quote(hit.id, safe='')}&lang={language}"
-        title = escape(said(language, "duplicates_search", name=name), quote=True)
-        picture = f"<img src='{escape(address(library, hit.id), quote=True)}' alt='{escape(name, quote=True)}' loading='lazy'>"
-        return (
-            f"<li{' class=keep' if kept else ''}><a href='{escape(link, quote=True)}' title='{title}'>{picture}</a>"
-            f"{''.join(lines)}</li>"
-        )
+
+def _group(language: Language, library: str, number: int, group: DuplicateGroup, with_folders: bool) -> str:
+    title = said(language, f"duplicates_{group.like}", number=number, count=len(group.hits))
+    shown = "".join(_hit(language, library, group, hit, with_folders) for hit in group.hits[:MOST_HITS])
+    rest = len(group.hits) - MOST_HITS
+    more = f"<li>{escape(said(language, 'duplicates_rest', count=rest))}</li>" if rest > 0 else ""
+    return f"<section class='imgret-twins'><h3>{escape(title)}</h3><ul>{shown}{more}</ul></section>"
+
+
+def _hit(language: Language, library: str, group: DuplicateGroup, hit: Hit, with_folders: bool) -> str:
+    name, kept = Path(hit.path).name, hit.id == group.keep
+    facts = hit.metadata
+    size = said(
+        language,
+        "size",
+        width=facts.get("width"),
+        height=facts.get("height"),
+        megabytes=int(facts.get("bytes") or 0) / 1e6,
+    )
+    lines = []
+    if kept:
+        why = translated(language, group.reason)
+        lines.append(f"<strong>{escape(said(language, 'duplicates_keep', reason=why))}</strong>")
+    lines += [f"<span>{escape(name)}</span>", f"<small>{escape(size)}</small>"]
+    if with_folders:
+        lines.append(f"<small><code>{escape(str(Path(hit.path).parent))}</code></small>")
+    link = f"?library={quote(library, safe='')}&image={quote(hit.id, safe='')}&lang={language}"
+    title = escape(said(language, "duplicates_search", name=name), quote=True)
+    picture = (
+        f"<img src='{escape(address(library, hit.id), quote=True)}' alt='{escape(name, quote=True)}' loading='lazy'>"
+    )
+    return (
+        f"<li{' class=keep' if kept else ''}><a href='{escape(link, quote=True)}' title='{title}'>{picture}</a>"
+        f"{''.join(lines)}</li>"
+    )
 
 
 def _hint(language: Language) -> str:
