@@ -1,7 +1,7 @@
 """How well copies of photos are told from other shots of the same things, beside perceptual hashes: docs/duplicates.md.
 
     python benchmarks/duplicates.py --data FOLDER [--originals 60] [--encoder mini]
-    python benchmarks/duplicates.py --speed 20000
+    python benchmarks/duplicates.py --data FOLDER --speed 20000
 
 FOLDER holds `train/<class>/*.jpg` (several photos of each product: shots alike that are no copies). Of each original
 ten copies are made; beside them stand a burst of two (the photo with its parts moved a little, a stereo pair) and the
@@ -18,7 +18,6 @@ import io
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from imgret_tools import ImageTools, Runtime, Settings
 from imgret_tools.demo import collect_demo
+from imgret_tools.records import Progress
 
 SEED = 13
 
@@ -176,8 +176,17 @@ def said(name: str, pairs: list[tuple[str, str]], truth: dict[str, int], kinds: 
         print("   first: " + "; ".join(f"{a} {b}" for a, b in wrong[:5]))
 
 
-def speed(folder: Path, count: int) -> None:
-    """How long a library of `count` made-up pictures takes, a twentieth of them copies; rows of a small encoder."""
+WINDOWS = [
+    (left, top, size)
+    for size, count in ((0.3, 5), (0.45, 4), (0.62, 3))
+    for left in np.linspace(0, 1 - size, count)
+    for top in np.linspace(0, 1 - size, count)
+]
+"""Fifty parts of a photo, none of which is a copy of another: each is moved by a third of its size or more."""
+
+
+def speed(folder: Path, data: Path, count: int) -> None:
+    """How long a library of `count` pictures takes: parts of photos, each twentieth replaced by a copy of the one before."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
     import fake_encoder
 
@@ -185,30 +194,60 @@ def speed(folder: Path, count: int) -> None:
     random = np.random.default_rng(SEED)
     pictures = folder / "pictures"
     pictures.mkdir()
-    make: Callable[[], Image.Image] = lambda: Image.fromarray(  # noqa: E731
-        random.integers(0, 256, (12, 16, 3), np.uint8)
-    ).resize((160, 120), Image.Resampling.BICUBIC)
-    picture = make()
-    for number in range(count):
-        picture = ImageOps.mirror(picture) if number % 20 == 19 else make()
-        picture.save(pictures / f"{number}.jpg", quality=90)
+    photos = [*sorted(data.glob("*/*/*.jpg")), *sorted(collect_demo(folder / "demo").rglob("*.*"))]
+    copied: dict[str, str] = {}
+    made: list[str] = []
+    for path in [photos[number] for number in random.permutation(len(photos))]:
+        with Image.open(path) as opened:
+            photo = opened.convert("RGB")
+        for left, top, size in WINDOWS:
+            if len(made) == count:
+                break
+            box = np.multiply([left, top, left + size, top + size], [*photo.size, *photo.size]).astype(int)
+            picture = photo.crop(tuple(box.tolist())).resize((192, 144), Image.Resampling.BICUBIC)
+            name = f"{len(made)}.jpg"
+            if len(made) % 20 == 19 and made:
+                alike = list(copies(Image.open(pictures / made[-1]).convert("RGB"), random).values())
+                picture, copied[name] = alike[len(made) // 20 % len(alike)], made[-1]
+            picture.save(pictures / name, quality=90)
+            made.append(name)
     with Runtime.open(Settings(data_dir=folder / "data", encoder="mini")) as runtime:
         runtime.index(pictures)
-        report = ImageTools(runtime).find_duplicates()
-    print(f"{count} pictures: {report.seconds:.1f} s, {len(report.groups)} groups of {count // 20}")
+        stages: dict[str, tuple[float, int]] = {}
+
+        def tell(state: Progress) -> None:
+            stages[state.stage] = (time.perf_counter(), state.total)
+
+        started = last = time.perf_counter()
+        busy = time.process_time()
+        report = ImageTools(runtime).duplicates(progress=tell)
+        busy = time.process_time() - busy
+        with runtime.view() as view:
+            names = {entry.id: Path(entry.path).name for entry in view.entries()}
+    together = [{names[hit.id] for hit in group.hits} for group in report.groups]
+    of = {name: number for number, group in enumerate(together) for name in group}
+    found = np.mean([of.get(one, -1) == of.get(other, -2) for one, other in copied.items()])
+    print(
+        f"{len(made)} pictures: {report.seconds:.1f} s ({busy:.1f} s of cores), {len(copied)} copies, found {found:.3f};"
+        f" {len(together)} groups"
+    )
+    for stage, (ended, total) in stages.items():
+        print(f"   {stage}: {total} in {ended - last:.1f} s")
+        last = ended
+    print(f"   the rest: {report.seconds - (last - started):.1f} s")
 
 
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, help="folder with train/<class>")
+    parser.add_argument("--data", type=Path, required=True, help="folder with train/<class>")
     parser.add_argument("--originals", type=int, default=60)
     parser.add_argument("--encoder", default="mini")
     parser.add_argument("--speed", type=int, metavar="COUNT")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         if arguments.speed:
-            speed(Path(scratch), arguments.speed)
+            speed(Path(scratch), arguments.data, arguments.speed)
         else:
             quality(Path(scratch), arguments.data, arguments.originals, arguments.encoder)
 

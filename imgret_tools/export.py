@@ -7,14 +7,14 @@ import io
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
 from imgret_tools.engine.runtime import Runtime
 from imgret_tools.errors import ImgretError
 from imgret_tools.pictures.thumbnails import data_url
-from imgret_tools.records import Hit, Scalar, SearchReport, visible
+from imgret_tools.records import DuplicateReport, Hit, Scalar, SearchReport, visible
 
 COLUMNS = (
     "rank",
@@ -31,6 +31,20 @@ COLUMNS = (
     "match",
     "closeness",
     "copies",
+)
+DUPLICATE_COLUMNS = (
+    "group",
+    "like",
+    "keep",
+    "reason",
+    "id",
+    "path",
+    "label",
+    "width",
+    "height",
+    "bytes",
+    "taken",
+    "camera",
 )
 
 _PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8">
@@ -58,15 +72,36 @@ def to_csv(report: SearchReport) -> str:
 
     Cells that a spreadsheet would run as a formula are defused, numbers stay numbers, and no name breaks or turns a line.
     """
+
+    def fields(hit: Hit) -> dict[str, Scalar]:
+        found = hit.metadata | {"rank": hit.rank, "id": hit.id, "label": hit.label, "path": hit.path}
+        found |= {"match": hit.match, "closeness": hit.closeness, "copies": hit.copies}
+        return found | {"score": f"{hit.score:.6g}", "value": f"{hit.value:.6g}"}
+
+    return _table(COLUMNS, map(fields, report.hits))
+
+
+def duplicates_csv(report: DuplicateReport) -> str:
+    """One line a picture under a header of `DUPLICATE_COLUMNS`, as `to_csv` writes them; the one to keep first in its group."""
+    return _table(
+        DUPLICATE_COLUMNS,
+        (
+            hit.metadata
+            | {"group": number, "like": group.like, "id": hit.id, "label": hit.label, "path": hit.path}
+            | ({"keep": "yes", "reason": str(group.reason)} if hit.id == group.keep else {})
+            for number, group in enumerate(report.groups, 1)
+            for hit in group.hits
+        ),
+    )
+
+
+def _table(columns: Sequence[str], lines: Iterable[Mapping[str, Scalar]]) -> str:
     out = io.StringIO()
     out.write(BYTE_ORDER_MARK)
     writer = csv.writer(out)
-    writer.writerow(COLUMNS)
-    for hit in report.hits:
-        fields = hit.metadata | {"rank": hit.rank, "id": hit.id, "label": hit.label, "path": hit.path}
-        fields |= {"match": hit.match, "closeness": hit.closeness, "copies": hit.copies}
-        fields |= {"score": f"{hit.score:.6g}", "value": f"{hit.value:.6g}"}
-        writer.writerow([_inert(fields.get(column)) for column in COLUMNS])
+    writer.writerow(columns)
+    for fields in lines:
+        writer.writerow([_inert(fields.get(column)) for column in columns])
     return out.getvalue()
 
 

@@ -549,13 +549,17 @@ class DuplicateGroup(Record):
 
 @dataclass(frozen=True, slots=True)
 class DuplicateReport(Record):
-    """Groups of pictures alike, the largest first; `pairs` are (id, id, score) of near ones, score 1 for the same."""
+    """Groups of pictures alike, the largest first; `pairs` are (id, id, score) of near ones, score 1 for the same.
+
+    `cancelled` says that not all pairs were compared.
+    """
 
     library: str
     groups: list[DuplicateGroup]
     pairs: list[tuple[str, str, float]]
     seconds: float = 0.0
     notice: str = ""
+    cancelled: bool = False
 
     def __str__(self) -> str:
         spare = sum(len(group.hits) - 1 for group in self.groups)

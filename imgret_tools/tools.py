@@ -501,9 +501,24 @@ class ImageTools:
             library: Its name.
             like: exact, near or any.
         """
+        return self.duplicates(library, like)
+
+    def duplicates(
+        self,
+        library: str = "default",
+        like: Like = "any",
+        *,
+        progress: Callable[[Progress], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> DuplicateReport:
+        """`find_duplicates` for who wants to see how far it is; who cancels gets what was found so far."""
         with self._discreet():
             found = find_duplicates(
-                self.runtime, library=self.named(library), like=one_of("like", like, get_args(Like))
+                self.runtime,
+                library=self.named(library),
+                like=one_of("like", like, get_args(Like)),
+                progress=progress,
+                cancelled=cancelled,
             )
             groups = [replace(group, hits=[self._shown_hit(hit) for hit in group.hits]) for group in found.groups]
             return replace(found, groups=groups)

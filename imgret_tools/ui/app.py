@@ -43,6 +43,7 @@ from imgret_tools.ui.tabs.chat import chat_tab
 from imgret_tools.ui.tabs.collect import FOLDER as COLLECTED
 from imgret_tools.ui.tabs.collect import CollectTab
 from imgret_tools.ui.tabs.compare import CompareTab
+from imgret_tools.ui.tabs.duplicates import DuplicatesTab
 from imgret_tools.ui.tabs.index import IndexTab
 from imgret_tools.ui.tabs.map import MapTab
 from imgret_tools.ui.tabs.search import SearchTab
@@ -93,7 +94,10 @@ def build_app(
             with gr.Tab(elem_id="map_tab") as tab:
                 around = MapTab(tools, language, names, library or "")
                 bound += [(tab, {"label": "map_tab"}), *around.bound]
-            libraries = [compare.library, around.library]
+            with gr.Tab(elem_id="duplicates_tab") as tab:
+                twice = DuplicatesTab(tools, language, names, library or "")
+                bound += [(tab, {"label": "duplicates_tab"}), *twice.bound]
+            libraries = [compare.library, around.library, twice.library]
             if start_talk is not None:
                 with gr.Tab(elem_id="chat_tab") as tab:
                     chat = chat_tab(tools.runtime, start_talk, language)

@@ -113,9 +113,9 @@ class Runs(Generic[_Report]):
             if self._seen.get(visitor) is run:
                 del self._seen[visitor]
 
-    def cancel(self, request: gr.Request) -> None:
-        """Ask the run that the visitor sees to stop."""
-        if (run := self._seen.get(request.session_hash or "") or self.latest) is not None:
+    def cancel(self, request: gr.Request, *, own: bool = False) -> None:
+        """Ask the run that the visitor sees to stop, and where none is seen the latest, unless only `own` ones may be."""
+        if (run := self._seen.get(request.session_hash or "") or (None if own else self.latest)) is not None:
             run.cancel()
 
 

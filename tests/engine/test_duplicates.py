@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageOps
 
 from imgret_tools import ImageTools, Runtime, Settings
 from imgret_tools.engine import runtime as engine
-from imgret_tools.engine.duplicates import AGREEING, agreement
+from imgret_tools.engine.registration import AGREEING, agreement
 
 COFFEE, CHINA = photo("skimage/data/coffee.png"), photo("sklearn/datasets/images/china.jpg")
 LEFT, RIGHT = (photo(f"skimage/data/motorcycle_{side}.png") for side in ("left", "right"))

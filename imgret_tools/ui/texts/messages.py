@@ -392,6 +392,16 @@ VIETNAMESE: dict[str, str] = {
     # The stages of a run
     "index": "lập chỉ mục",
     "encode": "mã hóa",
+    "look for pairs": "tìm các cặp giống nhau",
+    "compare pairs": "so sánh sơ bộ các cặp",
+    "compare pictures": "so sánh ảnh",
+    # Why one of several copies is the one to keep
+    "its file is there": "tệp vẫn còn đó",
+    "larger: {width} x {height}": "lớn hơn: {width} x {height}",
+    "more metadata": "nhiều siêu dữ liệu hơn",
+    "sharper: less compressed": "nét hơn: ít bị nén hơn",
+    "older": "cũ hơn",
+    "the first of equals": "đứng đầu trong các ảnh như nhau",
 }
 
 

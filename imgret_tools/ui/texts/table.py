@@ -447,6 +447,41 @@ TEXTS: dict[str, tuple[str, str]] = {
     "of_no_month": ("Without a date", "Không rõ ngày chụp"),
     "chosen": ("{count} chosen pictures", "{count} ảnh đã chọn"),
     "collect_index": ("Index this data set", "Lập chỉ mục bộ dữ liệu này"),
+    "duplicates_tab": ("Duplicates", "Ảnh trùng"),
+    "duplicates_hint": (
+        "Pictures that a library holds more than once: the same file, or a copy of the same shot (re-encoded, resized, cropped, "
+        "mirrored, turned, watermarked or grey). Nothing is deleted.",
+        "Những ảnh có nhiều hơn một bản trong thư viện: cùng một tệp, hoặc bản sao của cùng một tấm ảnh (nén lại, đổi kích "
+        "thước, cắt bớt, lật, xoay, đóng dấu hoặc chuyển xám). Không xóa gì cả.",
+    ),
+    "duplicates_like": ("What to find", "Cần tìm"),
+    "duplicates_like_any": ("same files and copies", "tệp giống hệt và bản sao"),
+    "duplicates_like_exact": ("same files only", "chỉ tệp giống hệt"),
+    "duplicates_like_near": ("copies only", "chỉ bản sao"),
+    "duplicates_find": ("Find duplicates", "Tìm ảnh trùng"),
+    "duplicates_begun": ("Looking through the library…", "Đang duyệt thư viện…"),
+    "duplicates_found": (
+        "{groups} groups; {spare} pictures of {size:.1f} MB could go (nothing was deleted) · {seconds:.1f} s",
+        "{groups} nhóm; có thể bỏ {spare} ảnh, {size:.1f} MB (chưa xóa gì) · {seconds:.1f} giây",
+    ),
+    "duplicates_none": (
+        "No picture is there twice, nor a copy of another · {seconds:.1f} s",
+        "Không có ảnh nào bị trùng hay là bản sao của ảnh khác · {seconds:.1f} giây",
+    ),
+    "duplicates_cancelled": (
+        "Cancelled; this is what was found until then.",
+        "Đã hủy; đây là những gì tìm được đến lúc đó.",
+    ),
+    "duplicates_exact": ("{number}. {count} pictures with the same content", "{number}. {count} ảnh cùng nội dung"),
+    "duplicates_near": ("{number}. {count} copies of one shot", "{number}. {count} bản của cùng một tấm ảnh"),
+    "duplicates_keep": ("Keep: {reason}", "Giữ: {reason}"),
+    "duplicates_more": (
+        "{count} more groups are in the CSV file only.",
+        "Còn {count} nhóm nữa chỉ có trong tệp CSV.",
+    ),
+    "duplicates_rest": ("and {count} more", "và {count} ảnh nữa"),
+    "duplicates_search": ("Search with {name}", "Tìm bằng {name}"),
+    "duplicates_csv": ("List as CSV", "Danh sách CSV"),
 }
 
 
