@@ -215,6 +215,45 @@ def test_a_writer_that_is_killed_leaves_the_last_whole_state_and_goes_on_at_once
             assert doctor.check(bob.runtime.library(name)) == []
 
 
+LABELLING = """
+import sys
+from pathlib import Path
+import fake_encoder
+from imgret_tools import Runtime, Settings
+from imgret_tools.engine.labels import give_label
+
+fake_encoder.use()
+data, url, name, last = sys.argv[1:]
+with Runtime.open(Settings(data_dir=Path(data), encoder="fake", chroma_url=url)) as runtime:
+    with runtime.view(name) as view:
+        ids = view.ids(view.numbers)
+    for number in range(int(last) + 1):
+        give_label(runtime, ids, f"v{number}", library=name)
+"""
+
+
+def test_a_reader_never_sees_half_of_what_another_process_changes(
+    url: str, tmp_path: Path, photos: Path, name: str
+) -> None:
+    last, seen = 8, set[str]()
+    with machine(tmp_path, "ann", url) as ann:
+        ann.index_folder(str(photos), library=name)
+    with machine(tmp_path, "bob", url) as bob:
+        assert len(ids(bob, name)) == 12
+        command = [sys.executable, "-c", LABELLING, str(tmp_path / "ann"), url, name, str(last)]
+        with subprocess.Popen(command, env={"PYTHONPATH": WITH_TESTS, "HOME": str(tmp_path)}) as other:
+            while f"v{last}" not in seen:
+                over = other.poll() is not None  # looked before the View is taken
+                with bob.runtime.view(name) as view:
+                    labels = view.labels()
+                assert sum(labels.values()) == 12
+                if any(label.startswith("v") for label in labels):
+                    assert len(labels) == 1, labels  # all pictures are of one state
+                    seen.update(labels)
+                assert not over or f"v{last}" in seen
+        assert other.returncode == 0
+
+
 def test_of_two_who_try_a_lease_one_gets_it_and_one_that_fell_silent_may_not_write(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -240,6 +240,13 @@ VIETNAMESE: dict[str, str] = {
     "Folder {folder} cannot be watched for events ({words}); --poll 30 looks at its files every 30 seconds instead.": "Không theo dõi được sự kiện của thư mục {folder} ({words}); --poll 30 sẽ xem các tệp mỗi 30 giây.",
     "No folder at {folder}; give the path of an existing folder to watch.": "Không có thư mục {folder}; hãy nêu đường dẫn của một thư mục có sẵn để theo dõi.",
     "Chroma's index is behind by {count} pictures; the next `imgret index` brings it up to date.": "Chỉ mục của Chroma còn thiếu {count} ảnh; lần lập chỉ mục tới sẽ cập nhật.",
+    "Library {name!r} is being written by {holder}; wait until it is done, or {seconds:.0f} s after it died.": "Thư viện {name!r} đang được {holder} ghi; hãy chờ đến khi xong, hoặc {seconds:.0f} giây sau khi tiến trình đó chết.",
+    "Another machine may be writing library {name!r} on the Chroma server by now; the next run gives it what is new.": "Có thể một máy khác đang ghi thư viện {name!r} trên máy chủ Chroma; lần chạy tới sẽ đưa phần mới lên.",
+    "It may lack what other machines changed: {reason}": "Kết quả có thể thiếu những gì máy khác đã thay đổi: {reason}",
+    "Libraries are shared by a Chroma server; set IMGRET_CHROMA_URL to its address.": "Thư viện được dùng chung qua một máy chủ Chroma; hãy đặt IMGRET_CHROMA_URL là địa chỉ của nó.",
+    "The Chroma server has no library {name!r} to share; it has: {there}.": "Máy chủ Chroma không có thư viện {name!r} để dùng chung; các thư viện có ở đó: {there}.",
+    "The Chroma server has several libraries {name!r}; say which: {those}.": "Máy chủ Chroma có nhiều thư viện tên {name!r}; hãy nói rõ: {those}.",
+    "The picture {id!r} on the Chroma server lacks facts; `imgret doctor --rebuild` on the machine that made the library gives it anew.": "Ảnh {id!r} trên máy chủ Chroma thiếu thông tin; lệnh `imgret doctor --rebuild` ở máy đã tạo thư viện sẽ đưa lại.",
     "The library was changed this moment, and Chroma may be ahead of this search.": "Thư viện vừa thay đổi, Chroma có thể mới hơn lần tìm này.",
     "Chroma's own index is left {behind} pictures behind, which would take it too long to take up; searches need it no more.": "Chỉ mục riêng của Chroma còn thiếu {behind} ảnh, nạp hết sẽ quá lâu; việc tìm kiếm không cần đến nó nữa.",
     # Encoders
