@@ -55,7 +55,7 @@ from imgret_tools.library.chroma import HnswSpace
 from imgret_tools.library.faults import said_plainly
 from imgret_tools.library.filters import FIELDS, Condition, nothing_holds
 from imgret_tools.library.library import Library, folder_name, require
-from imgret_tools.library.sharing import find_shared, given_of
+from imgret_tools.library.sharing import find_shared, given_of, is_its_file
 from imgret_tools.library.view import View
 from imgret_tools.metrics import METRICS, RowStats, row_stats
 from imgret_tools.pictures.find import content_hash
@@ -705,7 +705,7 @@ class Runtime:
         if isinstance(image, Image.Image):
             return image
         path = Path(image.path) if isinstance(image, Entry) else image
-        if not path.is_file():
+        if not path.is_file() or (isinstance(image, Entry) and image.away and not is_its_file(image)):
             raise NotFound(
                 "There is no picture at {path}; give the path of an image file, or an id from a search.", path=path
             )
@@ -722,6 +722,10 @@ class Runtime:
         Raises:
             ImageError: it is missing and the picture cannot be opened any more.
         """
+        if entry.away and not is_its_file(entry):
+            if (made := self.thumbnails.made(entry.sha256, "")) is not None:
+                return made
+            raise ImageError("its file is not on this machine, or another one is at its place")
         return self.thumbnails.get(entry.sha256, Path(entry.path), "")
 
     def parts(self, view: View, query: Query) -> list[Part]:

@@ -143,9 +143,8 @@ class VectorIndex:
         """
         with self._explained():
             collection = self._collections[space]
-            result = collection.query(
-                query_embeddings=[row.tolist()], n_results=max(1, min(n, collection.count())), include=["distances"]
-            )
+            most = n if self._server is not None else min(n, collection.count())  # a server takes any number
+            result = collection.query(query_embeddings=[row.tolist()], n_results=max(1, most), include=["distances"])
         distances = (result["distances"] or [[]])[0]
         return [(id_, float(distance)) for id_, distance in zip(result["ids"][0], distances, strict=True)]
 

@@ -177,6 +177,19 @@ class _Taken:
                 self._page(ids, facts, rows)
 
 
+def is_its_file(entry: Entry) -> bool:
+    """Whether the file at an entry's path can be the one that was indexed: on another machine that place may hold another.
+
+    Rows made elsewhere may tell neither size nor time; then any file counts.
+    """
+    try:
+        status = os.stat(entry.path)  # noqa: PTH116
+    except (OSError, ValueError):
+        return False
+    told = entry.bytes > 0 and entry.mtime >= 0
+    return not told or (status.st_size, status.st_mtime_ns) == (entry.bytes, entry.mtime)
+
+
 def _entry(id_: str, facts: Mapping[str, Any]) -> Entry:
     try:
         entry = Entry(id=id_, **{name: value for name, value in facts.items() if name in _FACTS and value is not None})
@@ -186,7 +199,7 @@ def _entry(id_: str, facts: Mapping[str, Any]) -> Entry:
             "gives it anew.",
             id=id_,
         ) from error
-    return replace(entry, away=not os.path.isfile(entry.path))  # noqa: PTH113
+    return replace(entry, away=not is_its_file(entry))
 
 
 def _card_of(head: Head, name: str) -> Card:

@@ -280,7 +280,6 @@ class View:
                 )
             if len(waiting):
                 feed_waiting(self.home, self._index)
-            self._require_seen()
             found = self._index.nearest(row, n, space=space)
             self._require_seen()
             if catalogue.revision(self.home) != self.card.revision:
@@ -290,7 +289,7 @@ class View:
         return near + [(int(number), None) for number in waiting if number not in there.values()]
 
     def _require_seen(self) -> None:
-        """Of a server: that it holds the state that this View shows."""
+        """Of a server: that it still holds the state that was taken over; states only go up, so it did all the while."""
         head = self._index.head()
         if head is not None and not self._index.is_seen(head):
             raise IndexUnavailable("The library was changed this moment, and Chroma may be ahead of this search.")

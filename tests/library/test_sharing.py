@@ -430,6 +430,15 @@ def test_hits_whose_files_are_on_another_machine_say_so_and_keep_their_places(
         report = bob.search_similar_image(image=str(query), library=name, k=3)
         assert [hit.metadata.get("away") for hit in report.hits] == [True, True, True]
         assert to_html(report, bob.runtime).count("(picture is gone)") == 3
+        # A picture of Bob's own at the same place is not shown for Ann's.
+        place = Path(report.hits[0].path)
+        place.parent.mkdir(parents=True)
+        Image.new("RGB", (30, 30), "white").save(place)
+        assert to_html(report, bob.runtime).count("(picture is gone)") == 3
+        # What Bob has as it was is shown.
+        place.unlink()
+        shutil.copytree(tmp_path / "not on bob's machine", photos, dirs_exist_ok=True)
+        assert "(picture is gone)" not in to_html(report, bob.runtime)
 
 
 def test_a_view_is_one_state_whatever_is_published_meanwhile(url: str, tmp_path: Path, photos: Path, name: str) -> None:

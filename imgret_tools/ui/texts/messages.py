@@ -243,6 +243,7 @@ VIETNAMESE: dict[str, str] = {
     "Library {name!r} is being written by {holder}; wait until it is done, or {seconds:.0f} s after it died.": "Thư viện {name!r} đang được {holder} ghi; hãy chờ đến khi xong, hoặc {seconds:.0f} giây sau khi tiến trình đó chết.",
     "Another machine may be writing library {name!r} on the Chroma server by now; the next run gives it what is new.": "Có thể một máy khác đang ghi thư viện {name!r} trên máy chủ Chroma; lần chạy tới sẽ đưa phần mới lên.",
     "It may lack what other machines changed: {reason}": "Kết quả có thể thiếu những gì máy khác đã thay đổi: {reason}",
+    "its file is not on this machine, or another one is at its place": "tệp của nó không có trên máy này, hoặc ở chỗ đó là một tệp khác",
     "Libraries are shared by a Chroma server; set IMGRET_CHROMA_URL to its address.": "Thư viện được dùng chung qua một máy chủ Chroma; hãy đặt IMGRET_CHROMA_URL là địa chỉ của nó.",
     "The Chroma server has no library {name!r} to share; it has: {there}.": "Máy chủ Chroma không có thư viện {name!r} để dùng chung; các thư viện có ở đó: {there}.",
     "The Chroma server has several libraries {name!r}; say which: {those}.": "Máy chủ Chroma có nhiều thư viện tên {name!r}; hãy nói rõ: {those}.",
