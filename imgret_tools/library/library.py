@@ -202,10 +202,10 @@ class Library:
             return ""
         try:
             head = self.index.head()
-            if head is None or self.index.is_seen(head):
+            if head is None or not head.published or self.index.is_seen(head):
                 return ""
-            if not head.whole and self.index.is_written_elsewhere():
-                return ""  # the next whole state is on its way
+            if not head.whole and (self.index.given.collection or self.index.is_written_elsewhere()):
+                return ""  # the last whole state stays; who has none begins with what a writer left that died
             with self._held("taking over what is new on the server"):
                 self._take_over()
         except (IndexUnavailable, StorageError) as error:
@@ -217,7 +217,7 @@ class Library:
     def _take_over(self) -> None:
         """What `follow` does while the library is held."""
         head = self.index.head()
-        if head is None or self.index.is_seen(head) or not take_over(self.home, self.index, head):
+        if head is None or not head.published or self.index.is_seen(head) or not take_over(self.home, self.index, head):
             return
         with closing(Writer(self.home, catalogue.connect(self.home, write=True), self.index)) as writer:
             writer.compact()

@@ -208,6 +208,11 @@ def test_a_writer_that_is_killed_leaves_the_last_whole_state_and_goes_on_at_once
         assert killed.returncode == 9, killed.stderr.decode()
         assert max(held(url).values()) > len(whole)  # rows of the state that was never ended
         assert ids(bob, name) == whole
+        asked = Server(ChromaServer(url))
+        for one in asked.collections():  # as half a minute does
+            if "-lease-" in one.name:
+                asked.drop(one.name)
+        assert ids(bob, name) == whole
         with machine(tmp_path, "ann", url) as ann:
             ann.index_folder(str(photos), library=name)
             assert ids(bob, name) == ids(ann, name)
@@ -254,10 +259,11 @@ def test_a_reader_never_sees_half_of_what_another_process_changes(
         assert other.returncode == 0
 
 
+@pytest.mark.slow
 def test_of_two_who_try_a_lease_one_gets_it_and_one_that_fell_silent_may_not_write(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "SILENT", 1.0)
+    monkeypatch.setattr(server, "SILENT", 6.0)
     asked = Server(ChromaServer(url))
     leases = [Lease(asked, "owner1", tmp_path / str(number)) for number in range(6)]
     held_by: list[Lease] = []
@@ -269,24 +275,21 @@ def test_of_two_who_try_a_lease_one_gets_it_and_one_that_fell_silent_may_not_wri
         except LibraryLocked:
             pass
 
-    for _ in range(5):
-        held_by.clear()
-        threads = [threading.Thread(target=take, args=(lease,)) for lease in leases]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert len(held_by) <= 1
-        for lease in held_by:
-            assert lease.held
-            time.sleep(1.5)  # its sign of life keeps it
-            with pytest.raises(LibraryLocked, match="racing"):
-                next(other for other in leases if other is not lease).acquire("waiting", name="one", wait=0)
-            lease.release()
+    threads = [threading.Thread(target=take, args=(lease,)) for lease in leases]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (holder,) = held_by
+    assert holder.held
+    time.sleep(7)  # its sign of life keeps it
+    with pytest.raises(LibraryLocked, match="racing"):
+        next(other for other in leases if other is not holder).acquire("waiting", name="one", wait=0)
+    holder.release()
     frozen, other = leases[:2]
     frozen.acquire("freezing", name="one", wait=5)
     frozen._ended.set()  # as a process that was stopped: no sign of life any more
-    other.acquire("taking over", name="one", wait=5)
+    other.acquire("taking over", name="one", wait=30)
     assert other.held
     assert not frozen.held
     frozen.release()
