@@ -200,6 +200,7 @@ def draw(rows: list[dict[str, float]], target: Path) -> None:
             axis.loglog([row["pictures"] for row in rows], [row[name] for row in rows], marker="o", label=label)
         axis.set_title(title, fontsize=10)
         axis.set_xlabel("pictures")
+        axis.minorticks_off()
         axis.set_xticks([row["pictures"] for row in rows])
         axis.grid(visible=True, alpha=0.3)
         axis.legend(frameon=False, fontsize=8)
