@@ -435,10 +435,19 @@ def libraries(
     default: Annotated[
         str | None, typer.Option("--default", metavar="LIBRARY", help="Let `default` name this library from now on.")
     ] = None,
+    attach: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Share a library that another machine gave the Chroma server (NAME@OWNER where several are called so).",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the libraries."""
     with _tools() as tools:
+        if attach is not None:
+            tools.runtime.attach(attach)
         if default is not None:
             tools.runtime.make_default(default)
         found = tools.runtime.libraries()

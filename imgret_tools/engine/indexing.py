@@ -456,7 +456,7 @@ class _Run:
             return True
         if is_under(entry.path, self._folder):
             return self._survey.content_left(entry)
-        return not Path(entry.path).exists()
+        return not self._survey.is_elsewhere(entry.id) and not Path(entry.path).exists()
 
     def _fail(self, waiting: _Waiting, reason: str) -> None:
         """Report a content that cannot be decoded, for all its files."""

@@ -55,6 +55,7 @@ from imgret_tools.library.chroma import HnswSpace
 from imgret_tools.library.faults import said_plainly
 from imgret_tools.library.filters import FIELDS, Condition, nothing_holds
 from imgret_tools.library.library import Library, folder_name, require
+from imgret_tools.library.sharing import find_shared, given_of, is_its_file
 from imgret_tools.library.view import View
 from imgret_tools.metrics import METRICS, RowStats, row_stats
 from imgret_tools.pictures.find import content_hash
@@ -163,6 +164,8 @@ class Runtime:
         self.await_arrivals(home.name)
         if not self._there(home):
             infos = self.libraries()
+            if not (name == "default" and infos) and self._attached_by_name(name):
+                return self._at(home)
             if name == "default" and len(infos) == 1 and not infos[0].damaged:
                 return self.library(infos[0].name)
             there = (
@@ -172,6 +175,45 @@ class Runtime:
             )
             raise NotFound("There is no library {name!r}; {there}. Index a folder to make one.", name=name, there=there)
         return self._at(home)
+
+    def attach(self, name: str) -> str:
+        """Share a library that another data folder gave the Chroma server: its pictures are found here, and here too it can be
+        indexed. Returns what it is called here.
+
+        Args:
+            name: what it is called there, `NAME@OWNER` where several are called so.
+
+        Raises:
+            BadInput: there is no server, or this data folder has another library of that name.
+            NotFound: the server has no such library; the message names those it has.
+            IndexUnavailable: the server cannot be asked.
+        """
+        server = self.settings.chroma
+        if server is None:
+            raise BadInput("Libraries are shared by a Chroma server; set IMGRET_CHROMA_URL to its address.")
+        shared = find_shared(name, folder_name(name), server)
+        called = name.partition("@")[0].strip() or shared.library
+        home = self._homes / folder_name(called)
+        if Library.exists(home):
+            if self._at(home).index.given.owner == shared.owner:
+                return called
+            raise BadInput("There is a library {name!r} already; choose another name.", name=called)
+        card = replace(shared.card, name=called)
+        Library.create(home, card, server=server, upkeep=keep_up, given=given_of(shared, server))
+        if behind := self._at(home).follow():
+            _log.warning("%s is empty yet: %s", home, behind)
+        return called
+
+    def _attached_by_name(self, name: str) -> bool:
+        """Whether the server has one library of a name that is not here, and it is shared now; a shared app shares none."""
+        if not self.settings.chroma_url or self.settings.read_only or self.settings.only is not None:
+            return False
+        try:
+            self.attach(name)
+        except (NotFound, IndexUnavailable) as error:
+            _log.info("%s", error)
+            return False
+        return True
 
     @contextmanager
     def view(self, library: str = "default") -> Iterator[View]:
@@ -219,7 +261,7 @@ class Runtime:
         with self._lock:
             library = self._libraries.get(home.name)
         if library is None:
-            made = Library(home, server=self.settings.chroma)
+            made = Library(home, server=self.settings.chroma, upkeep=keep_up)
             with self._lock:
                 library = self._libraries.setdefault(home.name, made)
         return library
@@ -352,7 +394,7 @@ class Runtime:
             pixel_size or self.settings.pixel_size,
             notice=notice,
         )
-        return Library.create(home, card, server=self.settings.chroma)
+        return Library.create(home, card, server=self.settings.chroma, upkeep=keep_up)
 
     def _tried(self, spec: str) -> tuple[Encoder, str]:
         """The encoder that `spec` means now, which has encoded a picture, and what is to be said of the choice."""
@@ -663,7 +705,7 @@ class Runtime:
         if isinstance(image, Image.Image):
             return image
         path = Path(image.path) if isinstance(image, Entry) else image
-        if not path.is_file():
+        if not path.is_file() or (isinstance(image, Entry) and image.away and not is_its_file(image)):
             raise NotFound(
                 "There is no picture at {path}; give the path of an image file, or an id from a search.", path=path
             )
@@ -680,6 +722,10 @@ class Runtime:
         Raises:
             ImageError: it is missing and the picture cannot be opened any more.
         """
+        if entry.away and not is_its_file(entry):
+            if (made := self.thumbnails.made(entry.sha256, "")) is not None:
+                return made
+            raise ImageError("its file is not on this machine, or another one is at its place")
         return self.thumbnails.get(entry.sha256, Path(entry.path), "")
 
     def parts(self, view: View, query: Query) -> list[Part]:
@@ -800,7 +846,10 @@ class Runtime:
             matching = matching[matching != own]
         contents = distinct(view, matching)
         numbers = contents.numbers
-        searched, notices, refined = len(numbers), [], None
+        searched, refined = len(numbers), None
+        notices: list[str] = (
+            [Message("It may lack what other machines changed: {reason}", reason=view.behind)] if view.behind else []
+        )
         kind: Literal["exact", "hnsw", "ivf"] = self._kind(search, space, where, len(view))
         if search == "hnsw" and kind == "exact":
             notices.append("Exact scan: HNSW knows embeddings without filters only.")

@@ -6,30 +6,34 @@ holds `chroma.lock`: a writer for its run, a reader for a call and a short idle 
 A server (`IMGRET_CHROMA_URL`) takes care of that itself. There the collections carry a random name that the library keeps in
 `chroma.server`, so that libraries of one name, of two people or two machines, never mix; the file also says which server the
 catalogue's marks of what was fed are about: another one, or one that has lost them, is fed all of it again.
+
+Data folders that have the same random name share the library. Whoever holds the `Lease` gives the server one state after
+the other: `feeding` in the metadata of the `cosine` collection is raised before the first row of a state, `published` after
+its last, and each row says in its `revision` which state brought it. Others take over whole states only (sharing.py).
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import secrets
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imgret_tools.errors import ImgretError, IndexBroken, IndexUnavailable, LibraryLocked, own_words
-from imgret_tools.files import atomic_write
 from imgret_tools.library.catalogue import FACTS, Card, mapping_of
 from imgret_tools.library.faults import full
 from imgret_tools.library.lock import FolderLock
+from imgret_tools.library.server import ANSWER_WITHIN, Given, Head, Held, Lease, Server
 from imgret_tools.records import Entry
 from imgret_tools.settings import ChromaServer
 
@@ -40,6 +44,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 HnswSpace = Literal["cosine", "l2"]
+Rows = tuple[list[str], list[dict[str, Any]], NDArray[np.float32]]
 HNSW_SPACES: tuple[HnswSpace, ...] = ("l2", "cosine")
 IDLE = 2.0
 """Seconds that a reader keeps Chroma open after a call, for the next one."""
@@ -47,24 +52,23 @@ _WANTED_FOR = 30.0
 _BLOCK = 1024
 _PUT = 128
 """Rows put at once: Chroma lets no other thread of the process run meanwhile (1.5.9: a second for 1,024 rows)."""
-_ALIVE_WITHIN = 5.0
-_ANSWER_WITHIN = 60.0
-"""Seconds for a server's sign of life, and for any other answer of it."""
-_REFUSES = "refuses the credentials; check IMGRET_CHROMA_TOKEN, IMGRET_CHROMA_HEADER, IMGRET_CHROMA_TENANT and IMGRET_CHROMA_DATABASE."
-_REFUSAL_SIGNS = ("401", "403", "Unauthorized", "Forbidden", "AuthError", "AuthorizationError", "Permission denied")
 
 
 class VectorIndex:
     """The two collections of one library."""
 
     def __init__(self, home: Path, *, server: ChromaServer | None = None) -> None:
-        self._home, self._server = home, server
-        self._given = home / "chroma.server"
+        self._home = home
+        self._server = None if server is None else Server(server)
+        self._given = home / Given.FILE
+        self._lease: Lease | None = None
+        self._head: Head | None = None
         self._lock = FolderLock(home, "chroma")
         self._mutex = threading.RLock()
         self._client: ClientAPI | None = None
         self._collections: dict[HnswSpace, Collection] = {}
         self._made_for = ("", "")
+        self._revision: dict[str, int] = {}
         self._users = 0
         self._idle: threading.Timer | None = None
 
@@ -96,7 +100,7 @@ class VectorIndex:
             IndexBroken: its files are damaged or of another library.
         """
         with self._mutex:
-            if self._made_for != (card.encoder, card.fingerprint):
+            if self._made_for != (card.encoder, card.fingerprint) or self._moved_on():
                 self._let_go()  # opened for the rows that the library had before it was encoded anew
             self._users += 1
             if self._idle is not None:
@@ -105,6 +109,8 @@ class VectorIndex:
             try:
                 if self._client is None:
                     self._open(card, doing, wait, writer, any_encoder)
+                elif self._server is not None and not self._server.has_answered:
+                    self._server.look_for()
             except BaseException:
                 self._users -= 1
                 self._let_go()
@@ -115,7 +121,7 @@ class VectorIndex:
             with self._mutex:
                 self._users -= 1
                 if not self._users:
-                    if self._server or writer or self._wanted():
+                    if writer or self._wanted():
                         self._let_go()
                     else:
                         self._idle = threading.Timer(IDLE, self._let_go)
@@ -123,10 +129,12 @@ class VectorIndex:
                         self._idle.start()
 
     def close(self) -> None:
-        """Let go of the files and the lock."""
+        """Let go of the files, the lock and the server."""
         with self._mutex:
             self._users = 0
             self._let_go()
+        if self._server is not None:
+            self._server.close()
 
     def nearest(self, row: NDArray[np.float32], n: int, *, space: HnswSpace) -> list[tuple[str, float]]:
         """The n approximate neighbours of `row` (dim,) by HNSW: ids and Chroma's own distances, nearest first.
@@ -135,9 +143,8 @@ class VectorIndex:
         """
         with self._explained():
             collection = self._collections[space]
-            result = collection.query(
-                query_embeddings=[row.tolist()], n_results=max(1, min(n, collection.count())), include=["distances"]
-            )
+            most = n if self._server is not None else min(n, collection.count())  # a server takes any number
+            result = collection.query(query_embeddings=[row.tolist()], n_results=max(1, most), include=["distances"])
         distances = (result["distances"] or [[]])[0]
         return [(id_, float(distance)) for id_, distance in zip(result["ids"][0], distances, strict=True)]
 
@@ -158,7 +165,7 @@ class VectorIndex:
                     collection.upsert(
                         ids=ids,
                         embeddings=np.asarray(rows[start : start + limit], np.float32),
-                        metadatas=[dict(mapping_of(entry)) for entry in part],
+                        metadatas=[{**mapping_of(entry), **self._revision} for entry in part],
                     )
 
     def describe(self, entries: Sequence[Entry]) -> None:
@@ -167,7 +174,7 @@ class VectorIndex:
             for start in range(0, len(entries), self._batch):
                 part = entries[start : start + self._batch]
                 # Chroma merges metadata: a field that went has to be named with None to go.
-                facts = [dict.fromkeys(FACTS) | dict(mapping_of(entry)) for entry in part]
+                facts = [{**dict.fromkeys(FACTS), **mapping_of(entry), **self._revision} for entry in part]
                 for space in HNSW_SPACES:
                     self._collections[space].update(ids=[entry.id for entry in part], metadatas=facts)  # type: ignore[arg-type]
 
@@ -184,10 +191,8 @@ class VectorIndex:
             collection = self._collections[space]
             if self._server is None:
                 return set(collection.get(include=[])["ids"])
-            pages = range(0, collection.count(), self._batch)  # a hosted server gives no more at once
-            return {
-                id_ for start in pages for id_ in collection.get(include=[], limit=self._batch, offset=start)["ids"]
-            }
+            pages = self._server.get(str(collection.id), (), most=self._batch)  # a hosted server gives no more at once
+            return {id_ for page in pages for id_ in page["ids"]}
 
     def contents(
         self, *, block: int = _BLOCK
@@ -222,71 +227,196 @@ class VectorIndex:
         if self._server is None:
             self._given.unlink(missing_ok=True)
             return
-        owner, at, _ = self._giving()
-        with self._mutex, self._explained():
-            try:
-                if at == self._address:
-                    self._connect()
-                    assert self._client is not None
-                    there = {collection.name for collection in self._client.list_collections()}
-                    for space in HNSW_SPACES:
-                        if self._name(space) in there:
-                            self._client.delete_collection(self._name(space))
-                self._note(owner, made=False)
-            finally:
-                self._let_go()
+        given = self.given
+        if given.at == self._server.address:
+            for held in self._collections_of(given):
+                self._server.drop(held.name)
+        self._note(replace(given, at=self._server.address, made=False, collection="", seen=0))
+        self._head = None
+
+    # Shared with other data folders, by a server
+
+    @property
+    def given(self) -> Given:
+        """What this data folder knows of the collections on a server; names nobody has, where it knows nothing."""
+        return Given.read(self._given) or Given(secrets.token_hex(8), self._home.name)
+
+    def head(self) -> Head | None:
+        """The state of the library on the server as of now; None where nothing of it was given to that server.
+
+        Raises:
+            IndexUnavailable: the server cannot be asked.
+            IndexBroken: it has lost the collection.
+        """
+        given = Given.read(self._given)
+        if self._server is None or given is None or not given.made or given.at != self._server.address:
+            return None
+        found = self._server.collection(given.name("cosine"))
+        if found is None:  # another data folder may have named the library anew
+            found = next((one for one in self._collections_of(given) if one.name.endswith("-cosine")), None)
+            if found is None:
+                raise self._lost(given.name("cosine"))
+            self._note(given.relabelled(found.name, "cosine"))
+        return Head.of(found)
+
+    def is_seen(self, head: Head) -> bool:
+        """Whether the catalogue holds the state that `head` tells of, and it is a whole one."""
+        given = self.given
+        return head.whole and (given.collection, given.seen) == (head.collection, head.published)
+
+    def note_seen(self, head: Head) -> None:
+        """Record that the catalogue holds the state that `head` tells of."""
+        self._note(replace(self.given, collection=head.collection, seen=head.published))
+
+    def changes(self, head: Head, *, ids: Sequence[str] | None = None, after: int = 0) -> Iterator[Rows]:
+        """Ids, metadata and rows (n, dim) of a state, a page at a time: those of `ids`, or what came after a state."""
+        assert self._server is not None
+        for page in self._server.get(head.collection, ("metadatas", "embeddings"), ids=ids, after=after, most=_BLOCK):
+            yield page["ids"], page["metadatas"], np.asarray(page["embeddings"], np.float32)
+
+    def count_of(self, head: Head) -> int:
+        """How many rows there are."""
+        assert self._server is not None
+        return self._server.count(head.collection)
+
+    def ids_of(self, head: Head) -> set[str]:
+        """All ids there are."""
+        assert self._server is not None
+        return {id_ for page in self._server.get(head.collection, (), most=_BLOCK) for id_ in page["ids"]}
+
+    @contextmanager
+    def leased(self, doing: str, *, wait: float) -> Iterator[None]:
+        """Hold the right to give the server something; of an embedded Chroma nothing.
+
+        Raises:
+            LibraryLocked: another data folder holds it.
+            IndexUnavailable: the server cannot be asked.
+        """
+        if self._server is None:
+            yield
+            return
+        if not self._given.exists():
+            self._note(self.given)  # the names that two runs at once agree on
+        lease = Lease(self._server, self.given.owner, self._home)
+        lease.acquire(doing, name=self._home.name, wait=wait)
+        try:
+            self._lease, self._head = lease, None
+            yield
+        finally:
+            self._lease = self._head = None
+            lease.release()
+
+    def is_written_elsewhere(self) -> bool:
+        """Whether another data folder holds the lease now."""
+        assert self._server is not None
+        return Lease(self._server, self.given.owner, self._home).alive()
+
+    @contextmanager
+    def publishing(self, about: Callable[[], Mapping[str, Any]]) -> Iterator[None]:
+        """What is given inside becomes one state for the other data folders, told by `about` when the block ends well.
+
+        Raises:
+            IndexUnavailable: this data folder does not hold the lease, or not any more.
+        """
+        if self._server is None:
+            yield
+            return
+        self._require_lease()
+        head = self._head or self.head()
+        assert head is not None
+        number = head.next
+        self._server.describe(head.collection, {**head.about, "published": head.published, "feeding": number})
+        self._head = replace(head, feeding=number)
+        self._revision = {"revision": number}
+        yield
+        self._require_lease()
+        told = {**head.about, **about(), "published": number, "feeding": number}
+        self._server.describe(head.collection, told)
+        self._head = replace(head, published=number, feeding=number, about=told)
+        self._note(replace(self.given, collection=head.collection, seen=number))
+
+    def is_published(self, about: Mapping[str, Any]) -> bool:
+        """Whether the last state is whole and tells `about`; of an embedded Chroma nobody asks."""
+        if self._server is None:
+            return True
+        head = self._head = self._head or self.head()
+        return head is not None and head.whole and head.published > 0 and about.items() <= head.about.items()
+
+    def follow_name(self) -> None:
+        """Call the collections after the library's folder; only who made them does."""
+        given = self.given
+        if self._server is None or given.attached or given.label == self._home.name or not given.made:
+            return
+        named = replace(given, label=self._home.name)
+        for held in self._collections_of(given):
+            wanted = named.name(held.name.rpartition("-")[2])
+            if held.name != wanted:
+                self._server.rename(held.id, wanted)
+        self._note(named)
 
     # Inside
 
+    def _collections_of(self, given: Given) -> list[Held]:
+        assert self._server is not None
+        ends = tuple(f"-{given.owner}-{space}" for space in HNSW_SPACES)
+        return [one for one in self._server.collections() if one.name.startswith("imgret-") and one.name.endswith(ends)]
+
+    def _lost(self, name: str) -> IndexBroken:
+        assert self._server is not None
+        return IndexBroken(
+            "The Chroma server at {url} has lost its collection {name}; the next `imgret index` or `imgret doctor --rebuild` "
+            "makes it anew.",
+            url=self._server.settings.url,
+            name=name,
+        )
+
+    def _require_lease(self) -> None:
+        if self._lease is None or not self._lease.held:
+            raise IndexUnavailable(
+                "Another machine may be writing library {name!r} on the Chroma server by now; the next run gives it what is new.",
+                name=self._home.name,
+            )
+
+    def _moved_on(self) -> bool:
+        """Whether the collections that are open are not those that count any more."""
+        if self._server is None or self._client is None:
+            return False
+        return str(self._collections["cosine"].id) != self.given.collection
+
     def _name(self, space: HnswSpace) -> str:
-        owner = f"-{self._giving()[0]}" if self._server else ""
-        return f"imgret-{self._home.name}{owner}-{space}"
+        return f"imgret-{self._home.name}-{space}" if self._server is None else self.given.name(space)
 
     @property
     def _batch(self) -> int:
         assert self._client is not None
         return max(1, min(_BLOCK, self._client.get_max_batch_size()))
 
-    @property
-    def _address(self) -> str:
-        server = self._server
-        return "" if server is None else " ".join((server.url.rstrip("/"), server.tenant, server.database))
-
-    def _giving(self) -> tuple[str, str, bool]:
-        """Of what was given to a server: the part of its collections' names, which server, and whether they were made."""
-        try:
-            noted = json.loads(self._given.read_text("utf-8"))
-            return str(noted["owner"]), str(noted["at"]), bool(noted["made"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return secrets.token_hex(8), "", False
-
-    def _note(self, owner: str, *, made: bool) -> None:
-        with atomic_write(self._given) as file:
-            file.write(json.dumps({"owner": owner, "at": self._address, "made": made}).encode())
+    def _note(self, given: Given) -> None:
+        given.write(self._given)
 
     def _open(self, card: Card, doing: str, wait: float, writer: bool, any_encoder: bool) -> None:
         if self._server is None:
             self._acquire(doing, wait, writer)
-        owner, at, made = self._giving()
-        if at != self._address and card.images:
+        given, address = self.given, "" if self._server is None else self._server.address
+        if given.at != address and card.images:
             raise IndexBroken(
                 "Library {name!r} has been given to {before} and not to {now} yet; the next `imgret index` or "
                 "`imgret doctor --rebuild` does that.",
                 name=card.name,
-                before=at.split(" ")[0] or "an embedded Chroma",
-                now=self._address.split(" ")[0] or "an embedded Chroma",
+                before=given.at.split(" ")[0] or "an embedded Chroma",
+                now=address.split(" ")[0] or "an embedded Chroma",
             )
         if self._server is None:
             self._given.unlink(missing_ok=True)
-        elif at != self._address:
-            self._note(owner, made=False)
-            made = False
+        elif given.at != address:
+            given = replace(given, at=address, made=False, collection="", seen=0)
+            self._note(given)
         with self._explained():
             self._connect()
             for space in HNSW_SPACES:
-                self._collections[space] = self._collection(space, card, any_encoder, make=not made)
-        if self._server and not made:
-            self._note(owner, made=True)
+                self._collections[space] = self._collection(space, card, any_encoder, make=not given.made)
+        if self._server is not None and not given.collection:
+            self._note(replace(given, made=True, collection=str(self._collections["cosine"].id)))
         self._made_for = card.encoder, card.fingerprint
 
     def _acquire(self, doing: str, wait: float, writer: bool) -> None:
@@ -319,11 +449,11 @@ class VectorIndex:
         import chromadb
 
         settings = chromadb.config.Settings(anonymized_telemetry=False)
-        server = self._server
-        if server is None:
+        if self._server is None:
             self._client = chromadb.PersistentClient(str(self.folder), settings)
             return
-        self._look_for(server)
+        self._server.look_for()
+        server = self._server.settings
         parts = urlsplit(server.url)
         self._client = chromadb.HttpClient(
             f"[{parts.hostname}]" if ":" in str(parts.hostname) else str(parts.hostname),
@@ -335,58 +465,15 @@ class VectorIndex:
             database=server.database,
         )
         with suppress(AttributeError):  # Chroma's client waits for ever
-            self._client._server._session.timeout = _ANSWER_WITHIN  # type: ignore[attr-defined]
-
-    def _look_for(self, server: ChromaServer) -> None:
-        """Ask for a sign of life, so that a server that is away, frozen or something else is told as what it is.
-
-        Raises:
-            IndexUnavailable: with what was found there.
-        """
-        import httpx
-
-        try:
-            url = f"{server.url.rstrip('/')}{'' if urlsplit(server.url).port else f':{server.port}'}/api/v2/heartbeat"
-            found = httpx.get(url, headers=server.headers, timeout=_ALIVE_WITHIN, follow_redirects=False)
-        except httpx.TimeoutException as error:
-            raise IndexUnavailable(
-                "The Chroma server at {url} gives no answer within {seconds:.0f} s; check it, then try again.",
-                url=server.url,
-                seconds=_ALIVE_WITHIN,
-            ) from error
-        except httpx.HTTPError as error:
-            raise IndexUnavailable(
-                "The Chroma server at {url} cannot be reached ({words}); start it (`chroma run`) or correct IMGRET_CHROMA_URL.",
-                url=server.url,
-                words=own_words(error),
-            ) from error
-        if found.status_code in (401, 403):
-            raise IndexUnavailable(_REFUSES, url=server.url)
-        try:
-            alive = found.is_success and "nanosecond heartbeat" in found.json()
-        except ValueError:
-            alive = False
-        if not alive:
-            kind = found.headers.get("content-type", "nothing").split(";")[0]
-            raise IndexUnavailable(
-                "The Chroma server at {url} answers with {kind} and status {status}, which no Chroma of API v2 does (version 1 "
-                "and newer); correct IMGRET_CHROMA_URL or upgrade the server.",
-                url=server.url,
-                kind=kind,
-                status=found.status_code,
-            )
+            self._client._server._session.timeout = ANSWER_WITHIN  # type: ignore[attr-defined]
 
     def _collection(self, space: HnswSpace, card: Card, any_encoder: bool, *, make: bool) -> Collection:
         assert self._client is not None
-        if self._server and not make and self._is_missing(space):
-            raise IndexBroken(
-                "The Chroma server at {url} has lost its collection {name}; the next `imgret index` or `imgret doctor --rebuild` "
-                "makes it anew.",
-                url=self._server.url,
-                name=self._name(space),
-            )
         if any_encoder:
             return self._client.get_collection(self._name(space), embedding_function=None)
+        if self._server is not None and not make and self._is_missing(space):
+            raise self._lost(self._name(space))
+        # On a server the metadata of collections that are there stay as they are.
         collection = self._client.get_or_create_collection(
             self._name(space),
             configuration={"hnsw": {"space": space}},
@@ -416,14 +503,17 @@ class VectorIndex:
         return collection
 
     def _is_missing(self, space: HnswSpace) -> bool:
-        from chromadb.errors import NotFoundError
-
-        assert self._client is not None
-        try:
-            self._client.get_collection(self._name(space), embedding_function=None)
-        except NotFoundError:
-            return True
-        return False
+        assert self._server is not None
+        given = self.given
+        if self._server.collection(given.name(space)) is not None:
+            return False
+        for held in self._collections_of(
+            given
+        ):  # called anew by another data folder, the one of the two before the other
+            if held.name.endswith(f"-{space}"):
+                self._note(given.relabelled(held.name, space))
+                return False
+        return True
 
     def _let_go(self) -> None:
         with self._mutex:
@@ -460,15 +550,7 @@ class VectorIndex:
                 if self._client is None:  # Chroma keeps the half-opened system and would hand it out again
                     SharedSystemClient.clear_system_cache()
             if self._server:
-                self._look_for(self._server)  # says it better where it is gone
-                if any(sign in f"{type(error).__name__} {words}" for sign in _REFUSAL_SIGNS):
-                    raise IndexUnavailable(_REFUSES, url=self._server.url) from error
-                raise IndexUnavailable(
-                    "The Chroma server at {url} does not answer as expected ({words}); check IMGRET_CHROMA_TENANT, "
-                    "IMGRET_CHROMA_DATABASE and its log, then try again.",
-                    url=self._server.url,
-                    words=words,
-                ) from error
+                raise self._server.explained(error) from error
             raise IndexBroken(
                 "Chroma's files at {folder} cannot be used ({words}); `imgret doctor --rebuild` makes them anew.",
                 folder=self.folder,

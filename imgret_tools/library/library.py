@@ -20,8 +20,8 @@ import sqlite3
 import tempfile
 import threading
 import unicodedata
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -29,6 +29,7 @@ from pathlib import Path
 from imgret_tools.errors import (
     BadInput,
     ImgretError,
+    IndexBroken,
     IndexUnavailable,
     LibraryLocked,
     LibraryMismatch,
@@ -41,6 +42,8 @@ from imgret_tools.library.catalogue import Card
 from imgret_tools.library.chroma import HNSW_SPACES, HnswSpace, VectorIndex
 from imgret_tools.library.faults import said_plainly
 from imgret_tools.library.lock import FolderLock
+from imgret_tools.library.server import Given
+from imgret_tools.library.sharing import take_over
 from imgret_tools.library.view import Memo, View
 from imgret_tools.library.writer import Writer
 from imgret_tools.records import LibraryInfo
@@ -51,6 +54,8 @@ __all__ = ["HNSW_SPACES", "HnswSpace", "Library", "folder_name"]
 WAIT = 3.0
 """Seconds that a writer waits for another one before it is refused."""
 _IDLE_CONNECTIONS = 4
+Upkeep = Callable[[View], None]
+"""Makes what searches use beside a library's rows, where it is missing; given from above, since a library knows no search."""
 _RENAMED = "renamed"
 """A file in a library that is being renamed: its new name, which counts from when its folder is called so."""
 
@@ -80,15 +85,16 @@ class Library:
         index: Chroma's part of it.
     """
 
-    def __init__(self, home: Path, *, server: ChromaServer | None = None) -> None:
-        self._prepare(home, server)
+    def __init__(self, home: Path, *, server: ChromaServer | None = None, upkeep: Upkeep = lambda _: None) -> None:
+        """The library at `home`, on a Chroma server or with an embedded Chroma; `upkeep` follows what others changed."""
+        self._prepare(home, server, upkeep)
         if not catalogue.exists(home):
             self._migrate()
         elif (home / _RENAMED).exists():
             self._take_name()
 
-    def _prepare(self, home: Path, server: ChromaServer | None) -> None:
-        self.home = home
+    def _prepare(self, home: Path, server: ChromaServer | None, upkeep: Upkeep = lambda _: None) -> None:
+        self.home, self._upkeep = home, upkeep
         self.index = VectorIndex(home, server=server)
         self._lock = FolderLock(home, "writer")
         self._mutex = threading.Lock()
@@ -98,16 +104,33 @@ class Library:
         self._closed = False
 
     @classmethod
-    def create(cls, home: Path, card: Card, *, server: ChromaServer | None = None) -> Library:
+    def create(
+        cls,
+        home: Path,
+        card: Card,
+        *,
+        server: ChromaServer | None = None,
+        upkeep: Upkeep = lambda _: None,
+        given: Given | None = None,
+    ) -> Library:
         """Make an empty library at `home`, or open the one that another process has made there meanwhile.
 
         It is made whole under another name and then renamed, so that nobody ever sees a part of it.
+
+        Args:
+            home: its folder.
+            card: what it is.
+            server: where its vectors are.
+            upkeep: see `Library`.
+            given: the collections on the server that it shares with other data folders; it is filled when it is read.
         """
         with said_plainly(home):
             home.parent.mkdir(parents=True, exist_ok=True)
             made = Path(tempfile.mkdtemp(prefix=".new-", dir=home.parent))
             try:
                 catalogue.create(made, replace(card, name=unicodedata.normalize("NFC", card.name.strip())))
+                if server is not None:
+                    (given or Given.begun(home, server)).write(made / Given.FILE)
                 with suppress(OSError):
                     home.rmdir()  # left empty by a process that was killed, or by a user
                 try:
@@ -117,7 +140,7 @@ class Library:
                         raise
             finally:
                 shutil.rmtree(made, ignore_errors=True)
-        return cls(home, server=server)
+        return cls(home, server=server, upkeep=upkeep)
 
     @classmethod
     def broken(cls, home: Path) -> Library:
@@ -150,21 +173,57 @@ class Library:
 
     @contextmanager
     def view(self) -> Iterator[View]:
-        """The library as it is now, unchanged until the block ends.
+        """The library as it is now, unchanged until the block ends; of one on a server as the server has it.
 
         Raises:
             LibraryDamaged: its files do not agree with each other.
         """
+        behind = self.follow()
         connection = self._connection()
         whole = False
         try:
-            yield self._view(connection)
+            view = self._view(connection)
+            view.behind = behind
+            yield view
             whole = True
         except ImgretError:
             whole = True
             raise
         finally:
             self._put_back(connection, whole=whole)
+
+    def follow(self) -> str:
+        """Take over what other data folders gave the server; one look at a number where they gave nothing.
+
+        Returns:
+            "", or why the server's state could not be taken over now; the last one that was goes on being used.
+        """
+        if not self.index.is_server or self._writing.locked():  # who writes has taken it over
+            return ""
+        try:
+            head = self.index.head()
+            if head is None or not head.published or self.index.is_seen(head):
+                return ""
+            if not head.whole and (self.index.given.collection or self.index.is_written_elsewhere()):
+                return ""  # the last whole state stays; who has none begins with what a writer left that died
+            with self._held("taking over what is new on the server"):
+                self._take_over()
+        except (IndexUnavailable, StorageError) as error:
+            return str(error)
+        except LibraryLocked:  # another process of this data folder is at it
+            _log.debug("%s is written now", self.home)
+        return ""
+
+    def _take_over(self) -> None:
+        """What `follow` does while the library is held."""
+        head = self.index.head()
+        if head is None or not head.published or self.index.is_seen(head) or not take_over(self.home, self.index, head):
+            return
+        with closing(Writer(self.home, catalogue.connect(self.home, write=True), self.index)) as writer:
+            writer.compact()
+            writer.sweep()
+        with self.view() as view:
+            self._upkeep(view)
 
     def _view(self, connection: sqlite3.Connection) -> View:
         for attempt in range(3):
@@ -258,14 +317,40 @@ class Library:
             LibraryLocked: another writer did not end within `WAIT` seconds.
             StorageError: the folder cannot be written to.
         """
-        with self._held(doing):
+        with self._held(doing), self._leased(doing) as withheld:
             connection = catalogue.connect(self.home, write=True)
             with said_plainly(self.home):
-                writer = Writer(self.home, connection, self.index)
+                writer = Writer(self.home, connection, self.index, withheld=withheld)
             try:
                 yield writer
+                writer.publish()
             finally:
                 writer.close()
+
+    @contextmanager
+    def _leased(self, doing: str) -> Iterator[str]:
+        """Keep every writer of other data folders out, and begin with what they gave the server.
+
+        Yields "", or why the server cannot be had now: what is written then waits in this data folder.
+        """
+        try:
+            lease = self.index.leased(doing, wait=WAIT)
+            lease.__enter__()
+        except IndexUnavailable as error:
+            yield str(error)
+            return
+        try:
+            withheld = ""
+            try:
+                self._take_over()
+                self.index.follow_name()
+            except IndexBroken:  # it has lost them, and is given them anew
+                _log.info("what %s has is given to the server anew", self.home)
+            except IndexUnavailable as error:
+                withheld = str(error)
+            yield withheld
+        finally:
+            lease.__exit__(None, None, None)
 
     @contextmanager
     def _held(self, doing: str) -> Iterator[None]:
@@ -286,15 +371,16 @@ class Library:
     def rename(self, name: str, home: Path) -> None:
         """Call the library `name` and its folder `home`, which is not there yet; then open it anew from there.
 
-        Killed at any moment it has the one name or the other, whole: `_take_name` ends what was begun. Chroma's collections
-        bear the library's name, so they are made anew.
+        Killed at any moment it has the one name or the other, whole: `_take_name` ends what was begun. An embedded Chroma's
+        collections bear the library's name, so they are made anew.
 
         Raises:
             LibraryLocked: it is being written.
         """
         with self._held("renaming"), said_plainly(self.home):
             (self.home / _RENAMED).write_text(unicodedata.normalize("NFC", name.strip()), "utf-8")
-            self.index.wipe()
+            if not self.index.is_server:  # there the next writer calls them anew, and they stay
+                self.index.wipe()
             self.forget_connections()
             self.home.rename(home)
         self.close()
@@ -305,7 +391,8 @@ class Library:
         with suppress(LibraryLocked, StorageError), self.writing("renaming") as writer:
             if note.exists():
                 name = note.read_text("utf-8")
-                writer.wipe_index()
+                if not self.index.is_server:
+                    writer.wipe_index()
                 if folder_name(name) == self.home.name:
                     writer.set_name(name)
                 note.unlink()
@@ -323,9 +410,10 @@ class Library:
             if only_empty and len(self):
                 return
             self.index.close()
-            if self.index.is_server:
+            if self.index.is_server and not self.index.given.attached:
                 try:
-                    self.index.wipe()
+                    with self.index.leased("deleting", wait=WAIT):
+                        self.index.wipe()
                 except IndexUnavailable:
                     _log.warning("the collections of %s stay on the Chroma server", self.home, exc_info=True)
             away = Path(tempfile.mkdtemp(prefix=".gone-", dir=self.home.parent))

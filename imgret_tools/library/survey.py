@@ -21,6 +21,8 @@ from imgret_tools.records import Entry
 
 State = Literal["new", "changed"]
 _PAGE = 256
+ELSEWHERE = -1
+"""The inode time of a file that another machine indexed: nobody has looked at it here."""
 DISPLACED = "displaced:"
 """Begins the path of an entry whose place another content has taken; no real path does."""
 
@@ -69,7 +71,8 @@ class Survey:
         run = self._connection.execute
         run("""
             UPDATE seen SET state = CASE
-                WHEN known.bytes = seen.bytes AND known.mtime = seen.mtime AND ifnull(known.ctime, seen.ctime) = seen.ctime
+                WHEN known.bytes = seen.bytes AND known.mtime = seen.mtime
+                    AND ifnull(nullif(known.ctime, -1), seen.ctime) = seen.ctime
                 THEN 'same' ELSE 'changed' END
             FROM entries AS known WHERE known.path = seen.path
         """)
@@ -150,6 +153,11 @@ class Survey:
         """Whether the entry's file, seen by the walk, now holds another content."""
         found = self._connection.execute("SELECT sha256 FROM seen WHERE path = ?", (entry.path,)).fetchone()
         return found is not None and found[0] not in (None, entry.sha256)
+
+    def is_elsewhere(self, id_: str) -> bool:
+        """Whether another machine indexed that picture: that its file is not here says nothing."""
+        found = self._connection.execute("SELECT ctime FROM entries WHERE id = ?", (id_,)).fetchone()
+        return found is not None and found[0] == ELSEWHERE
 
     def is_lost(self, id_: str) -> bool:
         """Whether that entry has no file any more."""

@@ -61,10 +61,11 @@ class View:
     Attributes:
         home: the library's folder.
         card: what the library recorded about itself.
+        behind: why it may lack what other data folders gave the server; "" where it lacks nothing.
     """
 
     def __init__(self, home: Path, card: Card, connection: sqlite3.Connection, index: VectorIndex, memo: Memo) -> None:
-        self.home, self.card = home, card
+        self.home, self.card, self.behind = home, card, ""
         self._connection, self._index, self._memo = connection, index, memo
         self._pixels = pixel_file(home, card)
         # Both mapped now: compaction may replace the files while the View lives.
@@ -280,11 +281,18 @@ class View:
             if len(waiting):
                 feed_waiting(self.home, self._index)
             found = self._index.nearest(row, n, space=space)
+            self._require_seen()
             if catalogue.revision(self.home) != self.card.revision:
                 raise IndexUnavailable("The library was changed this moment, and Chroma may be ahead of this search.")
         there = self.find_all([id_ for id_, _ in found])
         near: list[tuple[int, float | None]] = [(there[id_], far) for id_, far in found if id_ in there]
         return near + [(int(number), None) for number in waiting if number not in there.values()]
+
+    def _require_seen(self) -> None:
+        """Of a server: that it still holds the state that was taken over; states only go up, so it did all the while."""
+        head = self._index.head()
+        if head is not None and not self._index.is_seen(head):
+            raise IndexUnavailable("The library was changed this moment, and Chroma may be ahead of this search.")
 
     def find_all(self, ids: Sequence[str]) -> dict[str, int]:
         """The row number of each of these ids that the library has."""

@@ -54,14 +54,17 @@ class Writer:
         index_left_open: an earlier writer died while it had Chroma open.
     """
 
-    def __init__(self, home: Path, connection: sqlite3.Connection, index: VectorIndex) -> None:
+    def __init__(self, home: Path, connection: sqlite3.Connection, index: VectorIndex, *, withheld: str = "") -> None:
+        """`withheld` says why Chroma may not be given anything now; "" where it may."""
         self.home = home
+        self._withheld = withheld
         self._connection, self._index = connection, index
         self._turn = threading.RLock()
         self._open, self._index_open = ExitStack(), False
         self._feeding = home / "chroma.feeding"
         self.index_left_open = self._rows_replaced = False
         self.card = catalogue.read_card(connection)
+        self._begun_at = self.card.revision
 
     def close(self) -> None:
         """Let go of the catalogue and of Chroma."""
@@ -74,6 +77,11 @@ class Writer:
         Returns:
             "", or why it cannot be had now (busy elsewhere, server away, too far behind): what is stored then waits.
         """
+        if not self._withheld:
+            self._withheld = self._refused(doing)
+        return self._withheld
+
+    def _refused(self, doing: str) -> str:
         if not self._index.is_server and (behind := left_behind(self._connection)):
             return Message(
                 "Chroma's own index is left {behind} pictures behind, which would take it too long to take up; "
@@ -99,6 +107,18 @@ class Writer:
             except IndexUnavailable as error:
                 return str(error)
         return ""
+
+    def publish(self) -> None:
+        """Give a server what was committed here, so that other data folders see it; where it cannot be had, it waits."""
+        if not self._index.is_server or self._withheld or self.card.revision == self._begun_at:
+            return
+        try:
+            if self._index_open or not (reason := self.open_index("giving it to the server")):
+                self.feed()
+                return
+        except IndexUnavailable as error:
+            reason = str(error)
+        _log.warning("%s waits for the Chroma server: %s", self.home, reason)
 
     @property
     def index_open(self) -> bool:
