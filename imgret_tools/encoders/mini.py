@@ -331,7 +331,7 @@ def projection(lite: Lite) -> Tensor:
 
 def class_looks(network: Network) -> Rows:
     """Unit rows (1000, 384): the class weights of a network in the directions of `projection`, as `write_looks` left them."""
-    return np.load(_looks_file(network)).astype(np.float32)
+    return np.asarray(np.load(_looks_file(network)), dtype=np.float32)
 
 
 def compute_looks(network: Network) -> Rows:
