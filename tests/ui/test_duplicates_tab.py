@@ -24,19 +24,19 @@ from imgret_tools.ui.tabs.duplicates import MOST_GROUPS, MOST_HITS, told
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-# An app whose comparing of pictures waits as long as there is a file `hold`.
+# An app whose comparing of pairs waits as long as there is a file `hold`.
 SERVED = """
 import sys, time
 from pathlib import Path
 from imgret_tools import Settings
 from imgret_tools.engine import duplicates
 from imgret_tools.ui import app
-folder, agreements = Path(sys.argv[1]), duplicates.agreements
-def patient(*pairs):
+folder, refused = Path(sys.argv[1]), duplicates.refused
+def patient(*pairs, **options):
     while (folder / "hold").exists():
         time.sleep(0.05)
-    return agreements(*pairs)
-duplicates.agreements = patient
+    return refused(*pairs, **options)
+duplicates.refused = patient
 app.serve(Settings(data_dir=folder / "data", encoder="mini", roots=(folder,)), folder=folder / "photos", library="twice", port=int(sys.argv[-1]))
 """
 
@@ -66,7 +66,7 @@ def visit(browser: Browser, address: str, request: pytest.FixtureRequest) -> Ite
     width, colours = request.param
     context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=colours, accept_downloads=True)
     page = context.new_page()
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(40_000)
     page.goto(f"{address}/?lang=vi&library=twice")
     opened(page)
     yield page
@@ -122,7 +122,7 @@ def test_a_search_says_how_far_it_is_and_can_be_cancelled(visit: Page, place: Pa
     try:
         visit.locator("#find_duplicates").click()
         visit.locator("#duplicates [role=progressbar]").wait_for()
-        visit.locator("#duplicates p", has_text="so sánh").wait_for()
+        visit.locator("#duplicates p", has_text="tìm các cặp giống nhau").wait_for()
         with visit.expect_response(lambda response: response.request.method == "POST"):
             visit.locator("#duplicates_cancel").click()
     finally:
