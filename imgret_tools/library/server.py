@@ -30,6 +30,9 @@ from imgret_tools.settings import ChromaServer
 ALIVE_WITHIN = 5.0
 ANSWER_WITHIN = 60.0
 """Seconds for a server's sign of life, and for any other answer of it."""
+_ONE_CALL = 0.5
+"""Seconds for which a server that gave no answer is not asked again: what is left of the call that met it, no more, since it
+may be back."""
 SILENT = 30.0
 """Seconds after which a writer that gives no sign of life has lost its lease."""
 _PAGE = 100
@@ -190,7 +193,7 @@ class Server:
         try:
             found = self._client.get("/api/v2/heartbeat", timeout=ALIVE_WITHIN)
         except httpx.TimeoutException as error:
-            self._silent_until = time.monotonic() + ALIVE_WITHIN
+            self._silent_until = time.monotonic() + _ONE_CALL
             raise self._silent(ALIVE_WITHIN) from error
         except httpx.HTTPError as error:
             raise IndexUnavailable(
@@ -290,7 +293,7 @@ class Server:
             said = said.get("message", "") if isinstance(said, dict) else ""
             raise self.explained(RuntimeError(f"{found.status_code} {said}".strip())) from error
         except httpx.TimeoutException as error:
-            self._silent_until = time.monotonic() + ALIVE_WITHIN
+            self._silent_until = time.monotonic() + _ONE_CALL
             raise self._silent(within) from error
         except (httpx.HTTPError, ValueError) as error:
             raise self.explained(error) from error
