@@ -44,9 +44,11 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from imgret_tools import ImageTools, Runtime, Settings
 from imgret_tools.demo import collect_demo
 from imgret_tools.pictures.find import find_images
+from imgret_tools.schemas import published
 from imgret_tools.ui.link import PAGE
 
 ROOT = Path(__file__).parent.parent
+SEARCH = next(tool for tool in published() if tool.name == "search_similar_image")
 PEOPLE, TURNS = 8, 4
 MOST_TIMES_BARE, LEAST_SHARE, MOST_GROWTH = 3.0, 0.8, 50.0
 """Targets: a click in bare calls, throughput as a share of the runtime's own, and MB that the second 1,500 searches may add."""
@@ -254,22 +256,8 @@ def visitors(url: str, library: str, pipe: Connection) -> None:
             kept.session = f"person{next(sessions)}"
         elif new_each:
             kept.session = f"person{next(sessions)}"
-        data = [
-            query.image,
-            query.text,
-            PAGE,
-            "cosine",
-            "embedding",
-            library,
-            "auto",
-            None,
-            None,
-            0,
-            "best",
-            "auto",
-            None,
-            "weak",
-        ]
+        given = {"image": query.image, "text": query.text, "k": PAGE, "library": library}
+        data = list(SEARCH.checked(given).values())  # the endpoint takes them by place
         body = json.dumps({"data": data, "session_hash": kept.session})
         kept.connection.request("POST", name, body, {"Content-Type": "application/json"})
         response = kept.connection.getresponse()

@@ -34,8 +34,10 @@ import numpy as np
 from PIL import Image
 
 from imgret_tools import ImageTools, Runtime, Settings
+from imgret_tools.schemas import published
 
 ROOT = Path(__file__).parent.parent
+SEARCH = next(tool for tool in published() if tool.name == "search_similar_image")
 WORDS = (
     "red",
     "green",
@@ -106,24 +108,14 @@ def expected(tools: ImageTools, asked: list[dict[str, Any]]) -> list[list[str]]:
     ]
 
 
+def arguments(asked: dict[str, Any]) -> dict[str, Any]:
+    """What a search is called with: its hits are held against the exact scan's, so their order is not refined."""
+    return {**asked, "k": K, "library": LIBRARY, "refine": "off"}
+
+
 def by_api(connection: http.client.HTTPConnection, asked: dict[str, Any]) -> tuple[int, list[str]]:
     """The status and the hits of a search over Gradio's API."""
-    data = [
-        asked.get("image"),
-        asked.get("text"),
-        K,
-        "cosine",
-        "embedding",
-        LIBRARY,
-        "auto",
-        None,
-        None,
-        0,
-        "best",
-        "off",
-        None,
-        "weak",
-    ]
+    data = list(SEARCH.checked(arguments(asked)).values())  # the endpoint takes them by place
     status, body = _asked(connection, "POST", "/gradio_api/call/search_similar_image", json.dumps({"data": data}))
     if status != 200:
         return status, []
@@ -136,7 +128,7 @@ def by_api(connection: http.client.HTTPConnection, asked: dict[str, Any]) -> tup
 
 def by_mcp(connection: http.client.HTTPConnection, asked: dict[str, Any]) -> tuple[int, list[str]]:
     """The status and the hits of a search over MCP."""
-    call = {"name": "search_similar_image", "arguments": {**asked, "k": K, "library": LIBRARY, "refine": "off"}}
+    call = {"name": "search_similar_image", "arguments": arguments(asked)}
     request = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}
     status, body = _asked(connection, "POST", "/mcp", json.dumps(request))
     if status != 200:

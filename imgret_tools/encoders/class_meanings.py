@@ -18,7 +18,7 @@ import numpy as np
 from imgret_tools.encoders.installed import open_clip_module, package_folder
 from imgret_tools.encoders.minilm import DIM, MiniLM
 from imgret_tools.encoders.protocol import Rows
-from imgret_tools.errors import EncoderError
+from imgret_tools.encoders.rows import shipped
 
 FILE = Path(__file__).with_name("class_meanings.npy")
 _CLASSES = 1000
@@ -26,20 +26,7 @@ _CLASSES = 1000
 
 def class_vectors() -> Rows:
     """Sentence vectors (1000, 384) float32 of the ImageNet classes in the network's order, as `write` left them."""
-    try:
-        vectors = np.load(FILE).astype(np.float32)
-    except (OSError, ValueError) as error:
-        raise EncoderError(
-            "{file} cannot be read ({error}); it is part of imgret-tools: install that again", file=FILE, error=error
-        ) from error
-    if vectors.shape != (_CLASSES, DIM):
-        raise EncoderError(
-            "{file} holds {shape}, expected {expected}: install imgret-tools again",
-            file=FILE,
-            shape=vectors.shape,
-            expected=(_CLASSES, DIM),
-        )
-    return np.asarray(vectors, dtype=np.float32)
+    return shipped(FILE, (_CLASSES, DIM))
 
 
 def class_names() -> tuple[str, ...]:

@@ -40,10 +40,11 @@ from imgret_tools.encoders.class_meanings import FILE as MEANINGS_FILE
 from imgret_tools.encoders.class_meanings import class_names, class_vectors
 from imgret_tools.encoders.device import resolve_device
 from imgret_tools.encoders.glossary.vietnamese import in_english
-from imgret_tools.encoders.lite import LITE0, LITE2, Lite, Network, weights_file
+from imgret_tools.encoders.lite import CLASSES, LITE0, LITE2, Lite, Network, weights_file
 from imgret_tools.encoders.minilm import DIM, MiniLM, model_folder
 from imgret_tools.encoders.onnx import Array, Graph, TorchTower, Tower, meanwhile, open_tower
 from imgret_tools.encoders.protocol import Rows
+from imgret_tools.encoders.rows import shipped, unit
 from imgret_tools.encoders.unread import Reading
 from imgret_tools.errors import BadInput
 
@@ -189,12 +190,12 @@ class Mini:
         for start in range(0, len(prepared), _BATCH):
             batch = prepared[start : start + _BATCH]
             look, probabilities = self._see(batch)
-            meaning = _unit(probabilities @ self._meanings.rows)
+            meaning = unit(probabilities @ self._meanings.rows)
             parts = [(1 - _MEANING_WEIGHT, look), (_MEANING_WEIGHT, meaning)]
             if self.recipe.has_palette:
                 parts = [((1 - _PALETTE_WEIGHT) * share, part) for share, part in parts]
                 parts.insert(1, (_PALETTE_WEIGHT, palette.palettes(np.stack(batch))))
-            rows[start : start + _BATCH] = _unit(np.hstack([np.sqrt(share) * part for share, part in parts]))
+            rows[start : start + _BATCH] = unit(np.hstack([np.sqrt(share) * part for share, part in parts]))
         return rows
 
     def encode_texts(self, texts: Sequence[str]) -> Rows:
@@ -202,10 +203,10 @@ class Mini:
         rows = np.zeros((len(texts), self.dim), dtype=np.float32)
         if len(texts):
             tower = self._text_tower
-            meaning = _unit(tower.encode([in_english(text) for text in texts]) - self._meanings.centre)
+            meaning = unit(tower.encode([in_english(text) for text in texts]) - self._meanings.centre)
             likeness = meaning @ self._meanings.rows.T / _TEXT_TEMPERATURE
             mixture = np.exp(likeness - likeness.max(axis=1, keepdims=True))
-            look = _unit(mixture @ self._looks)
+            look = unit(mixture @ self._looks)
             # Against a picture's parts, which are weighted too, look and meaning count alike.
             shares = np.sqrt([_MEANING_WEIGHT, 1 - _MEANING_WEIGHT])
             rows[:, : look.shape[1]] = shares[0] * look
@@ -265,13 +266,13 @@ class Mini:
     @cached_property
     def _looks(self) -> Rows:
         """What the classes look like, unit rows (1000, 384 a network)."""
-        return _unit(np.hstack([class_looks(network) for network in self.recipe.networks]))
+        return unit(np.hstack([class_looks(network) for network in self.recipe.networks]))
 
     @cached_property
     def _meanings(self) -> _Meanings:
         vectors = class_vectors()
         centre = vectors.mean(axis=0)
-        return _Meanings(_unit(vectors - centre), centre)
+        return _Meanings(unit(vectors - centre), centre)
 
 
 def graph(recipe: Recipe) -> Graph:
@@ -331,13 +332,13 @@ def projection(lite: Lite) -> Tensor:
 
 def class_looks(network: Network) -> Rows:
     """Unit rows (1000, 384): the class weights of a network in the directions of `projection`, as `write_looks` left them."""
-    return np.asarray(np.load(_looks_file(network)), dtype=np.float32)
+    return shipped(_looks_file(network), (CLASSES, DIM))
 
 
 def compute_looks(network: Network) -> Rows:
     """`class_looks`, worked out from the network's weights."""
     lite = Lite(network)
-    return _unit((_centred_weights(lite).float() @ projection(lite)).numpy())
+    return unit((_centred_weights(lite).float() @ projection(lite)).numpy())
 
 
 def write_looks() -> None:
@@ -352,7 +353,7 @@ def _looks_file(network: Network) -> Path:
 
 def _centred_weights(lite: Lite) -> Tensor:
     """(1000, 1280) float64: class weights, the mean of each class taken away."""
-    weights = lite.class_weights.detach().cpu().double()
+    weights = lite.class_weights.cpu().double()
     return weights - weights.mean(dim=1, keepdim=True)
 
 
@@ -365,9 +366,3 @@ def _digest(salt: str, files: Sequence[Path]) -> str:
             stream.seek(max(size - _SAMPLE, 0))
             digest.update(stream.read(_SAMPLE))
     return digest.hexdigest()[:16]
-
-
-def _unit(rows: Rows) -> Rows:
-    """`rows` (n, d) scaled to length 1; a row of zeros stays."""
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.asarray(rows / np.where(lengths > 0, lengths, 1), dtype=np.float32)

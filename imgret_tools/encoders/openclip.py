@@ -41,6 +41,7 @@ from imgret_tools.encoders.onnx import (
 )
 from imgret_tools.encoders.preprocess import Preprocess
 from imgret_tools.encoders.protocol import Rows
+from imgret_tools.encoders.rows import unit
 from imgret_tools.encoders.torchvision_guard import guard_torchvision
 from imgret_tools.encoders.unread import Reading
 from imgret_tools.errors import EncoderError
@@ -157,7 +158,7 @@ class OpenClip:
             self._seen += len(batch)
             if self._seen >= _WORTH_IT and len(batch) >= _TRIAL:
                 self._settle(batch[:_TRIAL])
-            rows[start : start + _BATCH] = _unit(self._image_tower[1](batch)[0])
+            rows[start : start + _BATCH] = unit(self._image_tower[1](batch)[0])
         return rows
 
     @cached_property
@@ -180,7 +181,7 @@ class OpenClip:
             batch = list(texts[start : start + _BATCH])
             tower = self._text_tower
             tokens = self._tokenize([in_english(text) for text in batch] if self.translates else batch)
-            rows[start : start + _BATCH] = _unit(tower(tokens)[0])
+            rows[start : start + _BATCH] = unit(tower(tokens)[0])
         return rows
 
     # What the files say
@@ -497,7 +498,7 @@ def _image_module(model: nn.Module) -> nn.Module:
 
 def _timed(tower: Tower, batch: Rows) -> tuple[Rows, float]:
     """The unit rows of a batch and the better of two times in seconds, after one run to warm up."""
-    rows = _unit(tower(batch)[0])
+    rows = unit(tower(batch)[0])
     times = []
     for _ in range(2):
         start = time.perf_counter()
@@ -513,9 +514,3 @@ def _this_machine() -> dict[str, str]:
 def _first_lines(error: BaseException) -> str:
     lines: Iterator[str] = (line.strip() for line in str(error).splitlines())
     return " ".join(line for line in lines if line)[:300] or type(error).__name__
-
-
-def _unit(rows: Rows) -> Rows:
-    """`rows` (n, d) scaled to length 1."""
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.asarray(rows / np.where(lengths > 0, lengths, 1), dtype=np.float32)

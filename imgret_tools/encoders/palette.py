@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgret_tools.encoders.protocol import Rows
-from imgret_tools.errors import EncoderError
+from imgret_tools.encoders.rows import shipped, unit
 
 FILE = Path(__file__).with_name("palette_mean.npy")
 BINS = (4, 8, 8)
@@ -32,7 +32,7 @@ _SPREAD = 0.5  # of the window around the middle, in halves of the side
 
 def palettes(pictures: NDArray[np.float32]) -> Rows:
     """Unit rows (n, 256) float32 of n prepared pictures (n, 3, side, side) in [-1, 1]; the side is a multiple of 4."""
-    return _unit(np.stack([histogram(picture) for picture in pictures]) - common())
+    return unit(np.stack([histogram(picture) for picture in pictures]) - common())
 
 
 def histogram(picture: NDArray[np.float32]) -> Rows:
@@ -56,20 +56,7 @@ def histogram(picture: NDArray[np.float32]) -> Rows:
 @cache
 def common() -> Rows:
     """What pictures have in common: the mean (256,) of such histograms."""
-    try:
-        mean = np.load(FILE).astype(np.float32)
-    except (OSError, ValueError) as error:
-        raise EncoderError(
-            "{file} cannot be read ({error}); it is part of imgret-tools: install that again", file=FILE, error=error
-        ) from error
-    if mean.shape != (DIM,):
-        raise EncoderError(
-            "{file} holds {shape}, expected {expected}: install imgret-tools again",
-            file=FILE,
-            shape=mean.shape,
-            expected=(DIM,),
-        )
-    return np.asarray(mean, np.float32)
+    return shipped(FILE, (DIM,))
 
 
 def _shares(values: NDArray[np.float32], bins: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
@@ -84,9 +71,3 @@ def _window(side: int) -> Rows:
     """How much each of side x side pixels counts, (side * side,), 1 in the middle."""
     along = np.linspace(-1, 1, side, dtype=np.float32) ** 2
     return np.asarray(np.exp(-(along[:, None] + along[None]) / (2 * _SPREAD**2)), np.float32).ravel()
-
-
-def _unit(rows: Rows) -> Rows:
-    """`rows` (n, d) scaled to length 1; a row of zeros stays."""
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.asarray(rows / np.where(lengths > 0, lengths, 1), np.float32)

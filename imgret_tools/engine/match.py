@@ -57,7 +57,7 @@ _PICTURE_SPREADS, _UNLIKE_SPREADS, _MOST_OF_WAY = 3.0, 3.5, 0.7
 _TEXT_SHARES = (0.52, 0.75, 1.6)  # of a text's nearness to its nearest name, for fair, strong and best
 _TEXT_SPREADS = (2.5, 3.2, 3.8)  # but at least: below lies what letters without a meaning reach
 _LEAST_SPREAD = 1e-6
-_KEPT = 2  # a new number whenever an encoder reads the same names or photos otherwise under the same fingerprint
+_REVISION = 2  # part of the cache's key: a new number whenever an encoder reads the same names or photos otherwise under the same fingerprint
 
 _log = logging.getLogger(__name__)
 Row = NDArray[np.float32]
@@ -196,7 +196,7 @@ class Matcher:
         """Rows (count, dim) of the encoder, from the cache where they are there and whole."""
         if self._cache is None:
             return make()
-        key = f"{_KEPT} {kind} {self._encoder.name} {self._encoder.fingerprint} {_UNLIKE}"
+        key = f"{_REVISION} {kind} {self._encoder.name} {self._encoder.fingerprint} {_UNLIKE}"
         file = self._cache / f"{kind}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy"
         try:
             rows = np.load(file, allow_pickle=False)

@@ -60,11 +60,9 @@ class _Texts:
         with self._lock:
             rows = [self._row(text) for text in texts]
         if not all(row.done() for row in rows):
-            with self._turn:  # when it comes, another thread may have encoded ours with its own
-                with self._lock:
-                    waiting, self._waiting = self._waiting, {}
-                if waiting:
-                    self._fill(waiting)
+            with self._turn:
+                if not all(row.done() for row in rows):  # else another thread encoded ours with its own
+                    self._fill()
         return np.stack([row.result() for row in rows])
 
     def _row(self, text: str) -> Future[Rows]:
@@ -76,13 +74,16 @@ class _Texts:
         self._rows[text] = row
         return row
 
-    def _fill(self, waiting: dict[str, Future[Rows]]) -> None:
+    def _fill(self) -> None:
+        with self._lock:
+            waiting, self._waiting = self._waiting, {}
         try:
-            for row, encoded in zip(waiting.values(), self._encode(list(waiting)), strict=True):
-                row.set_result(encoded)
-        except BaseException as error:
+            encoded = self._encode(list(waiting))
+        except BaseException as error:  # whoever waits for one of them gets it, and nobody hangs
             with self._lock:
                 for text, row in waiting.items():
                     self._rows.pop(text, None)
                     row.set_exception(error)
-            raise
+        else:
+            for row, one in zip(waiting.values(), encoded, strict=True):
+                row.set_result(one)

@@ -17,6 +17,7 @@ from imgret_tools.encoders import clip_tokens, make_encoder, openclip, weights
 from imgret_tools.encoders.glossary.vietnamese import in_english
 from imgret_tools.encoders.installed import open_clip_module
 from imgret_tools.encoders.openclip import OpenClip
+from imgret_tools.encoders.rows import unit
 from imgret_tools.encoders.torchvision_guard import guard_torchvision
 
 pytestmark = pytest.mark.slow
@@ -185,7 +186,7 @@ class TestPictures:
 
         def timed(tower: openclip.Tower, batch: np.ndarray) -> tuple[np.ndarray, float]:
             trials.append(tower.backend)
-            return openclip._unit(tower(batch)[0]), seconds[tower.backend]
+            return unit(tower(batch)[0]), seconds[tower.backend]
 
         monkeypatch.setattr(openclip, "_timed", timed)
         first = make_encoder(model, cache=tmp_path)
@@ -219,7 +220,7 @@ class TestPictures:
         monkeypatch.setattr(openclip, "_WORTH_IT", 8)
 
         def timed(tower: openclip.Tower, batch: np.ndarray) -> tuple[np.ndarray, float]:
-            rows = openclip._unit(tower(batch)[0])
+            rows = unit(tower(batch)[0])
             if tower.backend == "torch cpu":
                 return rows, 1.0
             rows[-1] = np.roll(rows[-1], 1)  # one wrong picture of eight
@@ -242,7 +243,7 @@ class TestPictures:
     ) -> None:
         encoder, batch, ways = prepared_for(model, pictures, tmp_path)
         rows = {
-            name: openclip._unit(encoder._run(ways[name])(batch)[0])
+            name: unit(encoder._run(ways[name])(batch)[0])
             for name in ("torch float32", "onnxruntime float32", "onnxruntime int8")
         }
         assert np.abs(rows["onnxruntime float32"] - rows["torch float32"]).max() < 1e-4
@@ -258,11 +259,11 @@ class TestPictures:
         self, model: str, pictures: list[Image.Image], tmp_path: Path
     ) -> None:
         encoder, batch, ways = prepared_for(model, pictures, tmp_path)
-        exact = openclip._unit(encoder._run(ways["torch float32"])(batch)[0])
+        exact = unit(encoder._run(ways["torch float32"])(batch)[0])
         tower = encoder._run(ways["openvino"])
         assert tower.backend == "openvino"
         with ThreadPoolExecutor(3) as threads:
-            for rows in threads.map(lambda _: openclip._unit(tower(batch)[0]), range(6)):
+            for rows in threads.map(lambda _: unit(tower(batch)[0]), range(6)):
                 assert (rows * exact).sum(axis=1).min() > 0.999
         homeless = make_encoder(model)
         assert isinstance(homeless, OpenClip)
@@ -275,7 +276,7 @@ class TestPictures:
         assert ways["torch float16"].suits("cuda")
         assert not ways["torch float16"].suits("cpu")
         assert not ways["onnxruntime int8"].suits("cuda")
-        half, whole = (openclip._unit(encoder._run(ways[f"torch {kind}"])(batch)[0]) for kind in ("float16", "float32"))
+        half, whole = (unit(encoder._run(ways[f"torch {kind}"])(batch)[0]) for kind in ("float16", "float32"))
         assert half.dtype == np.float32
         assert (half * whole).sum(axis=1).min() >= 0.999
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import fake_encoder
@@ -33,17 +34,22 @@ def counted(failing: Sequence[str] = ()) -> tuple[Encoder, list[list[str]], thre
     return turns.one_at_a_time(encoder), calls, free
 
 
+def until(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
 def test_texts_that_wait_for_one_turn_are_encoded_in_one_call() -> None:
     """Fifty visitors waited for one batch of an index run each, seven seconds at the slowest."""
     encoder, calls, free = counted()
     with ThreadPoolExecutor(len(WORDS)) as threads:
         found = [threads.submit(encoder.encode_texts, [WORDS[0]])]
-        while not calls:
-            pass
+        until(lambda: bool(calls))
         found += [threads.submit(encoder.encode_texts, [word, WORDS[0]]) for word in WORDS[1:]]
         waiting = encoder.encode_texts._waiting  # type: ignore[attr-defined]
-        while len(waiting) < len(WORDS) - 1:
-            pass
+        until(lambda: len(waiting) == len(WORDS) - 1)
         free.set()
         rows = [each.result()[0] for each in found]
     assert [len(call) for call in calls] == [1, len(WORDS) - 1]
