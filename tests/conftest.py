@@ -135,7 +135,7 @@ def multiply(photos: Path, times: int) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests in a browser are slow; in CI, on a machine that others load, they have a second try, counted as a rerun."""
     for item in items:
-        if "browser" in getattr(item, "fixturenames", ()):
+        if not {"browser", "chromium"}.isdisjoint(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
             if os.environ.get("CI"):
                 item.add_marker(pytest.mark.flaky(reruns=1))

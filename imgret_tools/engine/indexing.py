@@ -227,7 +227,9 @@ class _Run:
         self._broken: set[str] = set()
         self._replaced: set[str] = set()
         self._feeding: Future[None] | None = None
-        self._claims, self._claimed = threading.Lock(), set[str]()
+        self._claimed = set[str]()
+        self._last_claim = threading.Event()
+        self._last_claim.set()
         self._clock_lock = threading.Lock()
 
     # Walking
@@ -294,7 +296,9 @@ class _Run:
                         if state == "changed" and file.sha256 is not None:
                             self._settle(file, Content(file.sha256))
                         elif state == "new":
-                            self._reading.append(_Waiting(file, self._decoders.submit(self._read, file)))
+                            earlier, self._last_claim = self._last_claim, threading.Event()
+                            reading = self._decoders.submit(self._read, file, earlier, self._last_claim)
+                            self._reading.append(_Waiting(file, reading))
                         settled += 1
                         self._take_read(LOOK_AHEAD, stop)
                         show(Path(file.path).name)
@@ -304,7 +308,7 @@ class _Run:
                 self._take_read(len(self._reading) - 1, stop)
                 show()
             self.cancelled = stop()
-            for waiting in self._reading:
+            for waiting in reversed(self._reading):  # one that goes on never waits for one that was cancelled
                 if waiting.content is not None:
                     waiting.content.cancel()
             self._reading.clear()
@@ -332,24 +336,32 @@ class _Run:
             except OSError as error:
                 return Failure(file.path, Message("cannot be read ({reason})", reason=own_words(error)))
 
-    def _read(self, file: SeenFile) -> Content:
-        """Read, hash and, unless the library knows the content, decode a file; runs in a decoding thread."""
+    def _read(self, file: SeenFile, earlier: threading.Event, claimed: threading.Event) -> Content:
+        """Read, hash and, unless the library knows the content, decode a file; runs in a decoding thread.
+
+        Of copies the first one is decoded: a file claims its content once `earlier` says that those before it have claimed
+        theirs, and says so itself by `claimed`. The threads take files in order, so nobody waits for one that is not begun.
+        """
         path = Path(file.path)
         source: Path | bytes = path
-        with self._clock("hash"):
-            try:
-                if file.bytes <= _IN_MEMORY:
-                    source = path.read_bytes()
-                    sha256 = hashlib.sha256(source).hexdigest()
-                else:
-                    with path.open("rb") as opened:
-                        sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
-            except OSError as error:
-                return Content("", failure=Message("cannot be read ({reason})", reason=own_words(error)))
-        with self._claims:
+        try:
+            with self._clock("hash"):
+                try:
+                    if file.bytes <= _IN_MEMORY:
+                        source = path.read_bytes()
+                        sha256 = hashlib.sha256(source).hexdigest()
+                    else:
+                        with path.open("rb") as opened:
+                            sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
+                except OSError as error:
+                    return Content("", failure=Message("cannot be read ({reason})", reason=own_words(error)))
+            earlier.wait()
             if self._dry_run or sha256 in self._claimed or self._writer.holds_content(sha256):
                 return Content(sha256)
             self._claimed.add(sha256)
+        finally:
+            earlier.wait()
+            claimed.set()
         return self._decode(file, sha256, source)
 
     def _decode(self, file: SeenFile, sha256: str, source: Path | bytes, *, encode: bool = True) -> Content:

@@ -98,7 +98,8 @@ def test_500_images_once_each_politely_and_again_after_kill(tmp_path: Path, site
     counts = Counter(site.paths("/img"))
     assert len(counts) == 500
     twice = {site.url + path for path, count in counts.items() if count > 1}
-    assert not twice & kept
+    again = [(n, asked) for n, asked in enumerate(site.log) if site.url + asked.path in twice & kept]
+    assert not again, f"killed after {killed}: {again}"
     assert len(twice) <= 8, "only what was under way when the process died may be asked for again"
     assert not [path for path in site.paths()[killed:] if path.startswith(("/search", "/api"))]
     files = [path for path in (out / "images").rglob("*.jpg") if ".partial" not in path.parts]
