@@ -243,10 +243,21 @@ def _connected(pairs: Sequence[Pair]) -> list[list[int]]:
 
 
 def _group(alike: Sequence[Entry]) -> DuplicateGroup:
-    best = sorted(alike, key=_worth)
+    largest = max(_area(entry) for entry in alike)
+    most = max(entry.bytes for entry in alike if _area(entry) == largest)
+    best = sorted(alike, key=lambda entry: _worth(entry, most))
     same = len({entry.sha256 for entry in alike}) == 1
     hits = [hit(entry, rank=rank, value=1.0, score=1.0) for rank, entry in enumerate(best, 1)]
-    return DuplicateGroup("exact" if same else "near", best[0].id, hits, _reason(best[0], best[1]))
+    return DuplicateGroup("exact" if same else "near", best[0].id, hits, _reason(best[0], best[1], most))
+
+
+def _area(entry: Entry) -> int:
+    return entry.width * entry.height
+
+
+def _packed(entry: Entry, most: int) -> bool:
+    """Whether a file is clearly smaller than `most` bytes; a mirrored or watermarked copy's may be a little larger."""
+    return entry.bytes < 0.8 * most
 
 
 def _facts(entry: Entry) -> int:
@@ -255,20 +266,20 @@ def _facts(entry: Entry) -> int:
     return sum(fact is not None for fact in known) + entry.label_by_user
 
 
-def _worth(entry: Entry) -> tuple[object, ...]:
-    """What to keep sorts first: there, larger, with metadata, sharper (more bytes a pixel), older."""
-    area = entry.width * entry.height
-    return (entry.away, -area, -_facts(entry), -entry.bytes, entry.mtime, len(Path(entry.path).name), entry.id)
+def _worth(entry: Entry, most: int) -> tuple[object, ...]:
+    """What to keep sorts first: there, larger, with metadata, not packed more than the one of `most` bytes, older."""
+    shorter = len(Path(entry.path).name)
+    return (entry.away, -_area(entry), -_facts(entry), _packed(entry, most), entry.mtime, shorter, entry.id)
 
 
-def _reason(best: Entry, next_best: Entry) -> Message:
+def _reason(best: Entry, next_best: Entry, most: int) -> Message:
     """Why `best` is worth more than `next_best`."""
     if best.away != next_best.away:
         return Message("its file is there")
-    if best.width * best.height != next_best.width * next_best.height:
+    if _area(best) != _area(next_best):
         return Message("larger: {width} x {height}", width=best.width, height=best.height)
     if _facts(best) != _facts(next_best):
         return Message("more metadata")
-    if best.bytes != next_best.bytes:
+    if _packed(best, most) != _packed(next_best, most):
         return Message("sharper: less compressed")
     return Message("older") if best.mtime != next_best.mtime else Message("the first of equals")

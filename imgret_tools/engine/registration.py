@@ -41,7 +41,7 @@ _CORRELATED, _TEXTURE, _FEWEST = 0.9, 1.5, 6
 _PLAIN = 0.995
 _COLOUR_GAP, _GREY_SPREAD = 14.0, 3.0
 _COLOURS = 32  # pixels a side of the planes of colours
-_OVERLAP = 0.55
+_OVERLAP = 0.75
 _FITTING = 0.8  # correlation of coarse planes laid on each other, from which it is worth looking at their details
 _PROMISING, _CERTAIN = 0.3, AGREEING  # shares between which it is worth laying finer planes
 

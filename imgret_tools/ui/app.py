@@ -94,14 +94,14 @@ def build_app(
             with gr.Tab(elem_id="map_tab") as tab:
                 around = MapTab(tools, language, names, library or "")
                 bound += [(tab, {"label": "map_tab"}), *around.bound]
-            with gr.Tab(elem_id="duplicates_tab") as tab:
-                twice = DuplicatesTab(tools, language, names, library or "")
-                bound += [(tab, {"label": "duplicates_tab"}), *twice.bound]
-            libraries = [compare.library, around.library, twice.library]
             if start_talk is not None:
                 with gr.Tab(elem_id="chat_tab") as tab:
                     chat = chat_tab(tools.runtime, start_talk, language)
                     bound += [(tab, {"label": "chat_tab"}), *chat.bound]
+            with gr.Tab(elem_id="duplicates_tab") as tab:
+                twice = DuplicatesTab(tools, language, names, library or "")
+                bound += [(tab, {"label": "duplicates_tab"}), *twice.bound]
+            libraries = [compare.library, around.library, twice.library]
             if not tools.runtime.settings.read_only:
                 with gr.Tab(elem_id="index_tab") as tab:
                     index = IndexTab(tools, language, names, library or "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from PIL import Image, ImageDraw, ImageOps
 
 from imgret_tools import ImageTools, Runtime, Settings
 from imgret_tools.engine import runtime as engine
-from imgret_tools.engine.registration import AGREEING, agreement
+from imgret_tools.engine.registration import AGREEING, agreement, agreements, of_pixels
 
 COFFEE, CHINA = photo("skimage/data/coffee.png"), photo("sklearn/datasets/images/china.jpg")
 LEFT, RIGHT = (photo(f"skimage/data/motorcycle_{side}.png") for side in ("left", "right"))
@@ -79,6 +80,30 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ImageTool
     monkeypatch.setattr(engine, "make_encoder", lambda spec, **_: FakeEncoder())
     with Runtime.open(Settings(data_dir=tmp_path / "data", roots=(tmp_path,))) as runtime:
         yield ImageTools(runtime)
+
+
+@pytest.mark.parametrize(("shift", "copies"), [(30, True), (100, False)])
+def test_parts_of_a_photo_are_copies_only_where_they_share_most_of_it(shift: int, copies: bool) -> None:
+    china = opened(CHINA)
+    left, right = (of_pixels(square(china.crop((x, 0, x + 252, 240)))) for x in (0, shift))
+    laid = np.array([[1, 2 * shift / 252, 1, 0]])
+    assert bool(agreements([left], [right], laid)[0] >= AGREEING) == copies
+
+
+def test_a_few_bytes_more_do_not_make_a_copy_worth_more_than_its_original(tools: ImageTools, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    coffee = opened(COFFEE)
+    made = {"packed": (coffee, 40), "original": (coffee, 90), "marked": (watermarked(coffee).convert("RGB"), 90)}
+    for second, (name, (picture, quality)) in enumerate(made.items()):
+        path = folder / f"{name}.jpg"
+        picture.save(path, quality=quality)
+        os.utime(path, (second, second))
+    assert (folder / "marked.jpg").stat().st_size > (folder / "original.jpg").stat().st_size
+    tools.index_folder(str(folder))
+    (group,) = tools.find_duplicates().groups
+    assert [Path(hit.path).stem for hit in group.hits] == ["original", "marked", "packed"]
+    assert (group.keep, group.reason) == (group.hits[0].id, "older")
 
 
 def test_groups_hold_copies_and_say_which_to_keep_and_why(tools: ImageTools, tmp_path: Path) -> None:

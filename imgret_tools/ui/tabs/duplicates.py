@@ -19,6 +19,8 @@ from imgret_tools.ui.patches import Bound, address, file_for, shown_errors
 from imgret_tools.ui.texts.messages import translated
 from imgret_tools.ui.texts.table import Language, said
 
+_KINDS = {"any": "duplicates_like_any", "exact": "duplicates_like_exact", "near": "duplicates_like_near"}
+_TITLES = {"exact": "duplicates_exact", "near": "duplicates_near"}
 MOST_GROUPS, MOST_HITS = 200, 24
 """What the page shows; the file has all."""
 
@@ -30,9 +32,10 @@ class DuplicatesTab:
         self._tools = tools
         self._runs: Runs[DuplicateReport] = Runs()
         hint = gr.HTML()
-        with gr.Row(elem_classes="imgret-buttons"):
+        with gr.Row():
             self.library = gr.Dropdown(libraries, value=library, elem_id="duplicates_library", min_width=200)
             self.like = gr.Dropdown(_kinds("en"), value="any", elem_id="duplicates_like", min_width=200)
+        with gr.Row(elem_classes="imgret-buttons"):
             find = gr.Button(variant="primary", elem_id="find_duplicates", min_width=140)
             cancel = gr.Button(elem_id="duplicates_cancel", min_width=140)
         self.shown = gr.HTML(elem_id="duplicates")
@@ -103,7 +106,7 @@ def told(language: Language, report: DuplicateReport, *, with_folders: bool) -> 
 
 
 def _group(language: Language, library: str, number: int, group: DuplicateGroup, with_folders: bool) -> str:
-    title = said(language, f"duplicates_{group.like}", number=number, count=len(group.hits))
+    title = said(language, _TITLES[group.like], number=number, count=len(group.hits))
     shown = "".join(_hit(language, library, group, hit, with_folders) for hit in group.hits[:MOST_HITS])
     rest = len(group.hits) - MOST_HITS
     more = f"<li>{escape(said(language, 'duplicates_rest', count=rest))}</li>" if rest > 0 else ""
@@ -143,4 +146,4 @@ def _hint(language: Language) -> str:
 
 
 def _kinds(language: Language) -> list[tuple[str, str]]:
-    return [(said(language, f"duplicates_like_{kind}"), kind) for kind in ("any", "exact", "near")]
+    return [(said(language, text), kind) for kind, text in _KINDS.items()]
