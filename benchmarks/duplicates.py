@@ -231,6 +231,13 @@ def speed(folder: Path, data: Path, count: int) -> None:
         f"{len(made)} pictures: {report.seconds:.1f} s ({busy:.1f} s of cores), {len(copied)} copies, found {found:.3f};"
         f" {len(together)} groups"
     )
+    wrong = [
+        (names[one], names[other])
+        for one, other, _ in report.pairs
+        if copied.get(names[one], names[one]) != copied.get(names[other], names[other])
+    ]
+    print(f"   precision {1 - len(wrong) / max(1, len(report.pairs)):.3f} of {len(report.pairs)} pairs")
+    print("   wrong: " + "; ".join(f"{one} {other}" for one, other in wrong[:5]))
     for stage, (ended, total) in stages.items():
         print(f"   {stage}: {total} in {ended - last:.1f} s")
         last = ended

@@ -388,9 +388,8 @@ class Lease:
             return "another machine"
         highest = self._highest()
         if highest is not None and highest.id != made.id and _number(highest) > number + 1:
-            self._server.drop(
-                made.name
-            )  # looked before one that is over by now was taken, made after it was given back
+            # We looked before one that is over by now was taken, and made ours after that one was given back.
+            self._server.drop(made.name)
             return str(highest.metadata.get("holder", "another machine"))
         self._name, self._id, self._until, self.lost = made.name, made.id, began + SILENT, False
         for older in self._all():

@@ -69,10 +69,10 @@ class Survey:
     def compare(self, unread: Sequence[str]) -> None:
         """Find out what each file is, and which entries lost theirs; those under a folder of `unread` are not judged."""
         run = self._connection.execute
-        run("""
+        run(f"""
             UPDATE seen SET state = CASE
                 WHEN known.bytes = seen.bytes AND known.mtime = seen.mtime
-                    AND ifnull(nullif(known.ctime, -1), seen.ctime) = seen.ctime
+                    AND ifnull(nullif(known.ctime, {ELSEWHERE}), seen.ctime) = seen.ctime
                 THEN 'same' ELSE 'changed' END
             FROM entries AS known WHERE known.path = seen.path
         """)
