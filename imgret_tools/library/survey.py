@@ -13,14 +13,17 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Literal
 
 from imgret_tools.library import catalogue
 from imgret_tools.library.catalogue import under_sql
 from imgret_tools.records import Entry
+from imgret_tools.sources.source import Listed
 
 State = Literal["new", "changed"]
 _PAGE = 256
+_VALUES = attrgetter("path", "bytes", "mtime", "mark", "place", "label", "key", "caption")
 DISPLACED = "displaced:"
 """Begins the path of an entry whose place another content has taken; no real path does."""
 
@@ -33,35 +36,41 @@ class SeenFile:
     path: str
     bytes: int
     mtime: int
-    ctime: int
+    ctime: int | None
     sha256: str | None
+    place: str = ""
+    label: str | None = None
+    key: str = ""
+    caption: str | None = None
 
 
 class Survey:
-    """The comparison of one folder with the catalogue.
+    """The comparison of one folder, or another source, with the catalogue.
 
     Attributes:
-        folder: the folder, a real path.
+        folder: the folder, a real path, or the address of the source.
     """
 
-    def __init__(self, connection: sqlite3.Connection, folder: str) -> None:
+    def __init__(self, connection: sqlite3.Connection, folder: str, *, holds: bool = True) -> None:
         self.folder = folder
         self._connection = connection
-        self._under, self._bounds = under_sql(folder)
+        self._under, self._bounds = under_sql(folder) if holds else ("folder = ?", [folder])
         connection.executescript("""
             DROP TABLE IF EXISTS temp.seen;
             DROP TABLE IF EXISTS temp.lost;
             CREATE TEMP TABLE seen (
                 number INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, bytes INTEGER, mtime INTEGER, ctime INTEGER,
-                sha256 TEXT, state TEXT
+                sha256 TEXT, state TEXT, place TEXT NOT NULL, label TEXT, key TEXT NOT NULL, caption TEXT
             );
             CREATE TEMP TABLE lost (id TEXT PRIMARY KEY) WITHOUT ROWID;
         """)
 
-    def add(self, files: Iterable[tuple[str, int, int, int]]) -> None:
-        """Take in files as (path, bytes, mtime, ctime)."""
+    def add(self, files: Iterable[Listed]) -> None:
+        """Take in what a source has; the mark of change stands where a file's inode time does."""
         self._connection.executemany(
-            "INSERT OR IGNORE INTO seen (path, bytes, mtime, ctime) VALUES (?, ?, ?, ?)", files
+            "INSERT OR IGNORE INTO seen (path, bytes, mtime, ctime, place, label, key, caption) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            map(_VALUES, files),
         )
 
     def compare(self, unread: Sequence[str]) -> None:
@@ -69,7 +78,8 @@ class Survey:
         run = self._connection.execute
         run("""
             UPDATE seen SET state = CASE
-                WHEN known.bytes = seen.bytes AND known.mtime = seen.mtime AND ifnull(known.ctime, seen.ctime) = seen.ctime
+                WHEN seen.bytes IN (-1, known.bytes) AND known.mtime = seen.mtime
+                    AND coalesce(known.ctime, seen.ctime, 0) = coalesce(seen.ctime, known.ctime, 0)
                 THEN 'same' ELSE 'changed' END
             FROM entries AS known WHERE known.path = seen.path
         """)
@@ -107,7 +117,7 @@ class Survey:
         last = 0
         while True:
             found = self._connection.execute(
-                "SELECT number, path, bytes, mtime, ctime, sha256 FROM seen WHERE state = ? AND number > ? "
+                "SELECT number, path, bytes, mtime, ctime, sha256, place, label, key, caption FROM seen WHERE state = ? AND number > ? "
                 "ORDER BY number LIMIT ?",
                 (state, last, _PAGE),
             ).fetchall()
