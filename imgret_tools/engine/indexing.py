@@ -40,7 +40,16 @@ from imgret_tools.pictures.find import Scan, Skipped
 from imgret_tools.pictures.thumbnails import ThumbnailCache
 from imgret_tools.records import Entry, Failure, IndexReport, Progress, quoted
 from imgret_tools.sources.choose import source_of
-from imgret_tools.sources.source import OWN_SCHEMES, UNKNOWN, Listed, Source, is_address, is_listed, is_under, label_of
+from imgret_tools.sources.source import (
+    OWN_SCHEMES,
+    UNKNOWN,
+    Listed,
+    Source,
+    is_address,
+    is_under,
+    label_of,
+    lies_elsewhere,
+)
 
 BATCH = 32
 DECODERS = max(2, min(8, os.cpu_count() or 2))
@@ -421,7 +430,7 @@ class _Run:
         if is_under(entry.path, self._source.root) or entry.folder == self._source.root:
             return self._survey.content_left(entry)
         # What lies afar is asked only by a run of its own source.
-        return not is_address(entry.path) and not is_listed(entry.folder) and not Path(entry.path).exists()
+        return not lies_elsewhere(entry.path, entry.folder) and not Path(entry.path).exists()
 
     def _fail(self, waiting: _Waiting, reason: str) -> None:
         """Report a content that cannot be decoded, for all its files."""
@@ -628,7 +637,7 @@ class _Absent:
     """
 
     def __init__(self, root: str, *, everything: bool) -> None:
-        self._afar = is_listed(root) or is_address(root)  # what was listed is there, and no drive can be missing
+        self._afar = is_address(root)  # what was listed is there, and no drive can be missing
         self._root, self._everything, self._address = Path(root), everything, root
         self._known: dict[Path, bool] = {}
         self.folders: list[str] = []

@@ -81,7 +81,7 @@ from imgret_tools.records import (
 )
 from imgret_tools.settings import Settings
 from imgret_tools.sources.choose import content_of, source_of
-from imgret_tools.sources.source import is_under, lies_elsewhere, root_of
+from imgret_tools.sources.source import inner, is_address, is_under, lies_elsewhere, root_of
 
 TEXT_WEIGHT = 2.5
 """How much a text counts beside a picture in a query of both: cosines of text and picture spread so much less (`mini` on the demo)."""
@@ -700,8 +700,12 @@ class Runtime:
         return content_of(entry.path, entry.folder)
 
     def _may_read(self, entry: Entry) -> bool:
-        may_read = self.settings.may_read
-        return not self.settings.read_only and (may_read(entry.path) or may_read(entry.folder))
+        if self.settings.read_only:
+            return False
+        place = inner(entry.folder)
+        if not is_address(place) and any(Path(place).is_relative_to(root) for root in self.settings.roots):
+            return True  # a file inside the roots: what it packs or lists may be read with it
+        return self.settings.may_read(entry.path) or self.settings.may_read(entry.folder)
 
     def thumbnail(self, entry: Entry) -> Path:
         """The cached thumbnail file of an indexed picture, made when it is missing.

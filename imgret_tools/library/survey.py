@@ -84,11 +84,13 @@ class Survey:
             FROM entries AS known WHERE known.path = seen.path
         """)
         run("UPDATE seen SET state = 'new' WHERE state IS NULL")
-        kept = "".join(" AND NOT (path >= ? AND path < ?)" for _ in unread)
-        bounds = [bound for path in unread for bound in (*under_sql(path)[1],)]
         run(
-            f"INSERT INTO lost SELECT id FROM entries WHERE {self._under}{kept} AND path NOT IN (SELECT path FROM seen)",
-            [*self._bounds, *bounds],
+            f"INSERT INTO lost SELECT id FROM entries WHERE {self._under} AND path NOT IN (SELECT path FROM seen)",
+            self._bounds,
+        )
+        self._connection.executemany(
+            "DELETE FROM lost WHERE id IN (SELECT id FROM entries WHERE path = ? OR (path >= ? AND path < ?))",
+            ((path, *under_sql(path)[1]) for path in unread),
         )
         run(f"INSERT OR IGNORE INTO lost SELECT id FROM entries WHERE path >= '{DISPLACED}' AND path < '{DISPLACED}g'")
 

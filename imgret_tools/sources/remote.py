@@ -103,7 +103,7 @@ class Remote:
             return PassedOver(path, without, kind=form.name)
         if form is None and suffix:
             return PassedOver(path, Message("its name is not that of a picture"), kind="unknown")
-        return Listed(path, size, _changed(facts), _mark(facts))
+        return Listed(path, size, _changed(facts), mark(facts))
 
 
 def below(root: str) -> Iterator[Facts]:
@@ -180,12 +180,12 @@ def _asked(found: Listed | PassedOver) -> Listed | PassedOver:
         return PassedOver(found.path, Message("not there"), kind="missing")
     except ImgretError as error:
         return PassedOver(found.path, str(error), kind="unreadable")
-    mark, changed = _mark(facts), _changed(facts)
-    if mark is None and not changed:
-        mark = time.time_ns()  # nothing tells whether it changed: its content does
+    state, changed = mark(facts), _changed(facts)
+    if state is None and not changed:
+        state = time.time_ns()  # nothing tells whether it changed: its content does
     elif found.mark is not None:
-        mark = mark_of(mark, found.mark)
-    return Listed(found.path, _size(facts), changed, mark, found.place, found.label, found.key, found.caption)
+        state = mark_of(state, found.mark)
+    return Listed(found.path, _size(facts), changed, state, found.place, found.label, found.key, found.caption)
 
 
 def facts_of(address: str) -> Facts:
@@ -228,7 +228,7 @@ def read(address: str, *, size: int = UNKNOWN, start: int = 0, end: int | None =
             parts.append(_tried(partial(system.cat_file, name, start=first, end=last), address, one=True))
         after = _tried(lambda: system.info(name), address, one=True)
         data = b"".join(parts)
-        if (_mark(before), _changed(before)) == (_mark(after), _changed(after)) and len(data) == size:
+        if (mark(before), _changed(before)) == (mark(after), _changed(after)) and len(data) == size:
             return data
     raise ImageError("it changes while it is read; the next run tries again")
 
@@ -339,7 +339,8 @@ def _size(facts: Facts) -> int:
     return int(size) if size is not None else UNKNOWN
 
 
-def _mark(facts: Facts) -> int | None:
+def mark(facts: Facts) -> int | None:
+    """A number that changes with a file, by what its store says of it; None where it says nothing."""
     return mark_of(*(str(found).strip('"') for name in _MARKS if (found := facts.get(name)) is not None))
 
 

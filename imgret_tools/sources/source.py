@@ -15,7 +15,7 @@ from imgret_tools.pictures.find import PassedOver
 UNKNOWN = -1
 """Bytes of an entry whose size the listing does not tell."""
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-OWN_SCHEMES = ("webdataset:", "datasets:")
+OWN_SCHEMES = ("webdataset:", "datasets:", "list:")
 LISTS = (".csv", ".parquet", ".txt")
 SHARD = ".tar"
 
@@ -87,18 +87,13 @@ def is_address(name: str) -> bool:
     return _SCHEME.match(name) is not None or name.startswith(OWN_SCHEMES)
 
 
-def is_listed(root: str) -> bool:
-    """Whether a root of this machine is a file that lists or packs pictures, and no folder."""
-    return root.lower().endswith((*LISTS, SHARD)) and not Path(root).is_dir()
-
-
 def lies_elsewhere(path: str, root: str) -> bool:
     """Whether an indexed picture is no file of this machine: it is fetched, or taken out of a file that packs many."""
-    return is_address(path) or root.startswith(OWN_SCHEMES) or is_listed(root)
+    return is_address(path) or root.startswith(OWN_SCHEMES)
 
 
 def inner(name: str) -> str:
-    """What one of our own schemes wraps: the path or address behind `webdataset:` or `datasets:`."""
+    """What one of our own schemes wraps: the path or address behind `webdataset:`, `datasets:` or `list:`."""
     for scheme in OWN_SCHEMES:
         name = name.removeprefix(scheme)
     return name
@@ -106,14 +101,27 @@ def inner(name: str) -> str:
 
 def root_of(name: str) -> str:
     """`name` as a library records it: a real path, or an address without a slash at its end."""
-    if name.startswith("webdataset:"):
-        return f"webdataset:{root_of(inner(name))}"
-    if name.startswith("datasets:"):
-        here = Path(inner(name)).expanduser()
-        return f"datasets:{here.resolve()}" if here.exists() else name
-    if is_address(name):
-        return name.rstrip("/") if not name.endswith("://") else name
-    return str(Path(name).expanduser().resolve())
+    for scheme in OWN_SCHEMES:
+        if name.startswith(scheme):
+            wrapped = name.removeprefix(scheme)
+            here = Path(wrapped).expanduser()
+            if _SCHEME.match(wrapped):
+                return f"{scheme}{wrapped.rstrip('/')}"
+            return name if scheme == "datasets:" and not here.exists() else f"{scheme}{here.resolve()}"
+    if _SCHEME.match(name):
+        name = name if name.endswith("://") else name.rstrip("/")
+        return f"{_packed(name)}{name}"
+    real = Path(name).expanduser().resolve()
+    if real.is_dir():
+        signs = ("dataset_dict.json", "state.json")  # what `datasets` writes into its folders
+        return f"datasets:{real}" if any((real / sign).is_file() for sign in signs) else str(real)
+    return f"{_packed(real.name)}{real}"
+
+
+def _packed(name: str) -> str:
+    """The scheme of what a file name says is a list, or packs many pictures; "" for a folder."""
+    low = name.lower()
+    return "webdataset:" if low.endswith(SHARD) else "list:" if low.endswith(LISTS) else ""
 
 
 def separator(root: str) -> str:
@@ -132,7 +140,7 @@ def label_of(path: str, root: str) -> str:
 
     What a list, a shard or a data set holds has none by its place.
     """
-    if root.startswith(OWN_SCHEMES) or is_listed(root) or (is_address(path) and not is_under(path, root)):
+    if root.startswith(OWN_SCHEMES) or (is_address(path) and not is_under(path, root)):
         return ""
     mark = separator(root)
     above = path.rpartition(mark)[0]

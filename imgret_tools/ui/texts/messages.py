@@ -6,6 +6,30 @@ from imgret_tools.errors import Message
 from imgret_tools.ui.texts.table import Language, with_commas
 
 VIETNAMESE: dict[str, str] = {
+    # Pictures that lie elsewhere
+    "it changes while it is read; the next run tries again": "tệp thay đổi trong lúc đọc; lượt chạy sau sẽ thử lại",
+    "it lies elsewhere, and this process may not read there; index its source again": "ảnh nằm ở nơi khác mà tiến trình này không được đọc; hãy lập chỉ mục lại nguồn của nó",
+    "{address} cannot be read ({reason}), {attempts} times; try again later. What was done is kept.": "Đã thử {attempts} lần mà không đọc được {address} ({reason}); hãy thử lại sau. Những gì đã làm vẫn được giữ.",
+    "{address} is not open to this process ({reason}): credentials are missing, wrong or expired. Give {keys}, then run it again; what was done is kept.": "Tiến trình này không vào được {address} ({reason}): thiếu thông tin đăng nhập, hoặc thông tin sai hay đã hết hạn. Hãy cung cấp {keys} rồi chạy lại; những gì đã làm vẫn được giữ.",
+    "There is nothing at {address}; give the address of a folder, or of a list of addresses.": "Không có gì ở {address}; hãy cho địa chỉ của một thư mục hoặc của một danh sách địa chỉ.",
+    "too large: {size} bytes, limit {limit}": "quá lớn: {size} byte, giới hạn {limit}",
+    "{scheme}:// is no kind of address that is known here ({reason}); s3://, gs://, hf:// and https:// are.": "Ở đây không biết loại địa chỉ {scheme}:// ({reason}); hãy dùng s3://, gs://, hf:// hoặc https://.",
+    "its name is not that of a picture": "tên không phải tên của một ảnh",
+    "not there": "không có ở đó",
+    "hidden": "tệp ẩn",
+    "{address!r} lies elsewhere, and only the owner of this process names what is read there: in the shell, as `imgret index {address}`, or in IMGRET_ROOTS.": "{address!r} nằm ở nơi khác, và chỉ chủ của tiến trình này mới chỉ định được nơi đọc: bằng lệnh `imgret index {address}` hoặc trong IMGRET_ROOTS.",
+    "it is not in its archive any more": "ảnh không còn trong tệp nén của nó",
+    "{path!r} is no picture in a .tar of WebDataset.": "{path!r} không phải ảnh trong tệp .tar của WebDataset.",
+    "no address: a list names https://, s3:// and the like, and no files of this machine": "không phải địa chỉ: danh sách chỉ nêu https://, s3:// và tương tự, không nêu tệp trên máy này",
+    "There is no list at {name}; give a .csv, .parquet or .txt of addresses.": "Không có danh sách ở {name}; hãy cho một tệp .csv, .parquet hoặc .txt chứa địa chỉ.",
+    "The list {name} cannot be read ({reason}); give a .csv or .parquet with a column url, or a .txt with an address a line.": "Không đọc được danh sách {name} ({reason}); hãy cho tệp .csv hoặc .parquet có cột url, hoặc tệp .txt mỗi dòng một địa chỉ.",
+    "The list {name} has no column url (it has {columns}); name the column of addresses url.": "Danh sách {name} không có cột url (các cột: {columns}); hãy đặt tên cột địa chỉ là url.",
+    "it is not in its data set any more": "ảnh không còn trong bộ dữ liệu của nó",
+    "its row holds no picture": "dòng của nó không có ảnh",
+    "The data set {name} cannot be loaded ({reason}); give a folder that `save_to_disk` wrote, or a name that `datasets.load_dataset` takes.": "Không nạp được bộ dữ liệu {name} ({reason}); hãy cho thư mục do `save_to_disk` ghi, hoặc tên mà `datasets.load_dataset` nhận.",
+    "The data set {name} has no column of pictures (it has {columns}); cast one to datasets.Image.": "Bộ dữ liệu {name} không có cột ảnh (các cột: {columns}); hãy chuyển một cột sang datasets.Image.",
+    "Reading from afar": "Đọc ảnh từ nơi khác",
+    "Indexing on Ray": "Lập chỉ mục bằng Ray",
     # A library and where it lies
     "There is no library {name!r}; {there}. Index a folder to make one.": "Không có thư viện {name!r}; {there}. Hãy lập chỉ mục một thư mục để tạo thư viện.",
     "there are {names}": "hiện có {names}",
