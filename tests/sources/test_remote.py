@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import itertools
 import sys
 import threading
 from collections.abc import Iterator
@@ -17,47 +15,12 @@ import fsspec
 import pytest
 from conftest import entries_of, labels_of, serving
 from fsspec.implementations.memory import MemoryFileSystem
-from PIL import Image
 
 from imgret_tools import ImageTools, Runtime, Settings, cli
 from imgret_tools.errors import BadInput, ImageError, NoPictures, NotFound, PathRefused
-from imgret_tools.records import IndexReport
 from imgret_tools.sources import remote
 from imgret_tools.sources.source import is_address, is_under, label_of, root_of
-
-_colours = itertools.count(1)
-
-
-def jpeg(colour: int | None = None) -> bytes:
-    """A small picture; every call another one."""
-    value = next(_colours) if colour is None else colour
-    out = io.BytesIO()
-    picture = Image.new("RGB", (40, 30), (value * 37 % 256, value * 91 % 256, value * 151 % 256))
-    picture.putpixel((0, 0), (value % 256, value // 256 % 256, 7))
-    picture.save(out, "PNG")
-    return out.getvalue()
-
-
-def counts(report: IndexReport) -> dict[str, int]:
-    names = ("added", "updated", "renamed", "unchanged", "removed", "away")
-    found = {name: value for name in names if (value := getattr(report, name))}
-    return found | ({"failed": len(report.failed)} if report.failed else {})
-
-
-@pytest.fixture
-def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runtime]:
-    monkeypatch.setattr("imgret_tools.engine.runtime.make_encoder", fake_encoder.make)
-    monkeypatch.setattr(remote, "PAUSE", 0.001)
-    with Runtime.open(Settings(data_dir=tmp_path / "data", encoder="fake", roots=())) as opened:
-        yield opened
-
-
-@pytest.fixture
-def memory() -> Iterator[MemoryFileSystem]:
-    system = fsspec.filesystem("memory")
-    system.store.clear()
-    yield system
-    system.store.clear()
+from sources.helpers import counts, jpeg
 
 
 @pytest.fixture(scope="module")

@@ -12,12 +12,12 @@ import pytest
 from conftest import entries_of, labels_of
 from fsspec.implementations.memory import MemoryFileSystem
 from pyarrow import parquet
-from test_remote import counts, jpeg, memory, runtime  # noqa: F401, fixtures
 
 from imgret_tools import Runtime
 from imgret_tools.engine import making
 from imgret_tools.errors import BadInput
 from imgret_tools.sources.source import root_of
+from sources.helpers import counts, jpeg
 
 
 @pytest.fixture
@@ -218,7 +218,7 @@ def test_a_folder_of_datasets_is_indexed_by_its_column_of_pictures(
     assert content_of(f"datasets:{folder}/train/2", f"datasets:{folder}") == pictures[2]
 
 
-def test_a_data_set_without_pictures_or_that_is_not_there_says_so(runtime: Runtime, tmp_path: Path) -> None:  # noqa: F811
+def test_a_data_set_without_pictures_or_that_is_not_there_says_so(runtime: Runtime, tmp_path: Path) -> None:
     import datasets
 
     datasets.Dataset.from_dict({"text": ["a"]}).save_to_disk(str(tmp_path / "set"))
