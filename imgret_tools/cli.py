@@ -228,6 +228,9 @@ def index(
             help="With --watch: look at all files so often, for network drives, which send no events.",
         ),
     ] = None,
+    engine: Annotated[
+        str, typer.Option(metavar="local|ray|ray://HOST:PORT", help="What reads, decodes and encodes.")
+    ] = "local",
     as_json: AsJson = False,
 ) -> None:
     """Make a folder searchable, or bring it up to date."""
@@ -250,6 +253,7 @@ def index(
                     dry_run=dry_run,
                     progress=progress,
                     cancelled=cancelled,
+                    engine=engine,
                 )
 
         if not watch:

@@ -169,6 +169,7 @@ class ImageTools:
         dry_run: bool = False,
         progress: Callable[[Progress], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
+        engine: str = "local",
     ) -> IndexReport:
         """`index_folder` for a caller that shows progress (called with the state of the run) and can cancel it."""
         self._require_writable("indexed")
@@ -182,6 +183,7 @@ class ImageTools:
                 dry_run=dry_run,
                 progress=progress,
                 cancelled=cancelled,
+                engine=engine,
             )
 
     def reencode(

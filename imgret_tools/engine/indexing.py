@@ -20,7 +20,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgret_tools.encoders.protocol import Encoder
+from imgret_tools.engine.cluster import Cluster
 from imgret_tools.engine.making import Content, Maker
 from imgret_tools.engine.upkeep import keep_up
 from imgret_tools.errors import ImageError, IndexUnavailable, Message, NoPictures, NotFound
@@ -94,6 +95,8 @@ def index_folder(
     dry_run: bool = False,
     progress: Callable[[Progress], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
+    engine: str = "local",
+    make_encoder: Callable[[], Encoder] | None = None,
 ) -> IndexReport:
     """Make `library` hold the pictures under `folder` (and those of its other folders).
 
@@ -111,6 +114,8 @@ def index_folder(
         dry_run: only tell what would be done.
         progress: called from this thread, at most about ten times a second.
         cancelled: asked between pictures; what was done by then is kept.
+        engine: `local`; or `ray` or `ray://HOST:PORT`, whose actors read, decode and encode (`cluster`).
+        make_encoder: makes `encoder` again in another process; Ray needs it.
 
     Raises:
         NotFound, NoPictures: no such folder, or no picture in it and none of it in the library.
@@ -124,6 +129,7 @@ def index_folder(
         known = writer.card.exclude.splitlines()
         exclude = known if exclude is None else list(exclude)
         run = _Run(writer, encoder, source, thumbnails=thumbnails, max_megapixels=max_megapixels, dry_run=dry_run)
+        run.engine, run.make_encoder = engine, make_encoder
         run.look(leave_out, exclude)
         if not dry_run:
             writer.set_pixel_size(pixel_size or writer.card.pixel_size)
@@ -208,6 +214,9 @@ class _Run:
         self.notices: list[str] = []
         self.stages = dict.fromkeys(("scan", "hash", "decode", "encode", "store", "refine"), 0.0)
         self.cancelled = False
+        self.engine = "local"
+        self.make_encoder: Callable[[], Encoder] | None = None
+        self._cluster: Cluster | None = None
         self._writer, self._encoder, self._source, folder = writer, encoder, source, source.root
         self._thumbnails, self._max_megapixels, self._dry_run = thumbnails, max_megapixels, dry_run
         # Of roots that lie in each other the outermost one gives the labels: a file has one, whatever covers it.
@@ -284,7 +293,12 @@ class _Run:
             self._max_megapixels,
             self._thumbnails is not None,
         )
-        with ThreadPoolExecutor(DECODERS) as self._decoders, ThreadPoolExecutor(1) as self._feeder:
+        with (
+            ThreadPoolExecutor(DECODERS) as self._decoders,
+            ThreadPoolExecutor(1) as self._feeder,
+            self._elsewhere() as self._cluster,
+        ):
+            look_ahead = LOOK_AHEAD if self._cluster is None else self._cluster.look_ahead
             if not self._dry_run and (reason := self._writer.open_index("indexing")):
                 self.notices.append(Message("{reason} What is new waits for it; exact search has all.", reason=reason))
             if changed:
@@ -299,9 +313,9 @@ class _Run:
                         if state == "changed" and file.sha256 is not None:
                             self._settle(file, Content(file.sha256))
                         elif state == "new":
-                            self._reading.append(_Waiting(file, self._decoders.submit(self._read, file)))
+                            self._reading.append(_Waiting(file, self._submitted(file)))
                         settled += 1
-                        self._take_read(LOOK_AHEAD, stop)
+                        self._take_read(look_ahead, stop)
                         show(Path(file.path).name)
                 if changed:
                     self._take_read(0, stop)
@@ -335,6 +349,33 @@ class _Run:
                 return self._maker.hash(file)
             except ImageError as error:
                 return Failure(file.path, str(error))
+
+    def _elsewhere(self) -> AbstractContextManager[Cluster | None]:
+        """The cluster that reads, decodes and encodes; None where this process does, or nothing is to be encoded."""
+        if self.engine == "local" or self._dry_run or not (self._survey.count("new") + self._survey.count("changed")):
+            return nullcontext()
+        assert self.make_encoder is not None
+        return Cluster(self.engine, self._maker, self.make_encoder, self._encoder.fingerprint)
+
+    def _submitted(self, file: SeenFile, sha256: str = "") -> Future[Content]:
+        """What is read and made of a file, or of one whose content hash is known already, in a thread or on the cluster."""
+        if self._cluster is not None:
+            return self._cluster.submit(file, sha256)
+        if sha256:
+            return self._decoders.submit(self._decode, file, sha256, None)
+        return self._decoders.submit(self._read, file)
+
+    def _awaited(self, waiting: _Waiting) -> Content:
+        assert waiting.content is not None
+        if self._cluster is None:
+            return waiting.content.result()
+        self._cluster.wanted(waiting.content)
+        content = waiting.content.result()
+        self._keep_beside(waiting.file, content)
+        with self._clock_lock:
+            for stage, spent in zip(("hash", "decode", "encode"), content.seconds, strict=True):
+                self.stages[stage] += spent
+        return content
 
     def _read(self, file: SeenFile) -> Content:
         """Read, hash and, unless the library knows the content, decode a file; runs in a decoding thread."""
@@ -371,7 +412,7 @@ class _Run:
         while len(self._reading) > down_to and not stop():
             waiting = self._reading.popleft()
             assert waiting.content is not None
-            content = waiting.content.result()
+            content = self._awaited(waiting)
             if content.failure:
                 self._decoding.pop(content.sha256, None)
                 self._claimed.discard(content.sha256)
@@ -417,7 +458,7 @@ class _Run:
             self._decoding[sha256] = waiting = _Waiting(file, None, [target])
             self._batch.append((waiting, content))
         else:  # its content was only hashed, or known when it was read
-            opened = self._decoders.submit(self._decode, file, sha256, None)
+            opened = self._submitted(file, sha256)
             self._decoding[sha256] = waiting = _Waiting(file, opened, [target])
             self._reading.append(waiting)
         if len(self._moves) + len(self._copies) >= LOOK_AHEAD:
@@ -446,9 +487,9 @@ class _Run:
             self._store([])
             return
         with self._clock("encode"):
-            rows = self._encoder.encode_images(
-                [content.prepared for _, content in batch if content.prepared is not None]
-            )
+            prepared = [content.prepared for _, content in batch if content.prepared is not None]
+            made = iter(self._encoder.encode_images(prepared) if prepared else ())
+            rows = [next(made) if content.row is None else content.row for _, content in batch]
         self.encoded += len(rows)
         pictures: list[Picture] = []
         for (waiting, content), row in zip(batch, rows, strict=True):

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
@@ -239,6 +240,7 @@ class Runtime:
         dry_run: bool = False,
         progress: Callable[[Progress], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
+        engine: str = "local",
     ) -> IndexReport:
         """Bring `library` up to date with `folder`; a library that is not there is made first.
 
@@ -252,7 +254,10 @@ class Runtime:
             dry_run: tell what would be done, change nothing.
             progress: see `indexing.index_folder`.
             cancelled: see `indexing.index_folder`.
+            engine: see `indexing.index_folder`.
         """
+        if engine not in ("local", "ray") and not engine.startswith("ray://"):
+            raise BadInput("Engine {engine!r} is not known; give local, ray or ray://HOST:PORT.", engine=engine)
         if pixel_size is not None and not 8 <= pixel_size <= 1024:
             raise BadInput("Pixel size {pixel_size} cannot be used; give 8 to 1024.", pixel_size=pixel_size)
         encoder = spec_of(encoder) if encoder else encoder
@@ -268,9 +273,10 @@ class Runtime:
             if not new and not card.images and spec != card.encoder:
                 target = self._begun_again(target, library, str(spec), pixel_size)
             try:
+                used = self.encoder_of(target.card) if spec == card.encoder else self.encoder(str(spec))
                 report = index_folder(
                     target,
-                    self.encoder_of(target.card) if spec == card.encoder else self.encoder(str(spec)),
+                    used,
                     folder,
                     thumbnails=self.thumbnails,
                     pixel_size=pixel_size,
@@ -280,6 +286,10 @@ class Runtime:
                     dry_run=dry_run,
                     progress=progress,
                     cancelled=cancelled,
+                    engine=engine,
+                    make_encoder=partial(
+                        make_encoder, used.name, fingerprint=used.fingerprint, device=self.settings.device
+                    ),
                 )
                 return replace(report, notice=Message.joined((report.notice, self.offer(target.card))))
             except BaseException:
