@@ -23,6 +23,8 @@ from imgret_tools.errors import BadInput, ImageError, ImgretError, Message, own_
 from imgret_tools.extras import needs
 from imgret_tools.library.survey import SeenFile
 
+_log = logging.getLogger(__name__)
+
 BLOCK = 32
 """Files that an actor takes at a time."""
 _RETRIES = 2
@@ -48,6 +50,9 @@ class Worker:
                 found=self._encoder.fingerprint,
                 expected=fingerprint,
             )
+
+    def ready(self) -> None:
+        """Answers once the encoder is loaded."""
 
     def make(self, jobs: Sequence[Job]) -> list[Content]:
         """What each file gives, with its row."""
@@ -116,8 +121,15 @@ class Cluster:
         gpus = int(resources.get("GPU", 0))
         count = gpus or max(1, int(resources.get("CPU", 1)))
         actor = ray.remote(max_restarts=-1, max_task_retries=_RETRIES, num_cpus=1, num_gpus=1 if gpus else 0)(Worker)
+        self._alone = ray.remote(num_cpus=0)(Worker)
         self._actors = [actor.remote(*self._made_of) for _ in range(count)]
         self._pending = [0] * count
+        try:
+            ray.get([actor.ready.remote() for actor in self._actors])
+        except ray.exceptions.RayError as error:
+            self._end()
+            reason = str(error).strip().splitlines()[-1]
+            raise BadInput("The workers of the cluster cannot start ({reason}).", reason=reason[:300]) from error
         self._waiters = ThreadPoolExecutor(2 * count)
         return self
 
@@ -127,6 +139,9 @@ class Cluster:
         for _, future in self._block:
             future.cancel()
         self._waiters.shutdown(wait=kind is None, cancel_futures=True)
+        self._end()
+
+    def _end(self) -> None:
         for actor in self._actors:
             self._ray.kill(actor)
         if self._started:
@@ -158,34 +173,40 @@ class Cluster:
         with self._lock:
             place = min(range(len(self._actors)), key=self._pending.__getitem__)
             self._pending[place] += 1
+        jobs, made = [job for job, _ in block], list[Content]()
         error: BaseException | None = None
-        made: list[Content] = []
         try:
-            made = self._ray.get(self._actors[place].make.remote([job for job, _ in block]))
+            try:
+                made = self._ray.get(self._actors[place].make.remote(jobs))
+            except self._ray.exceptions.RayActorError:
+                made = self._one_by_one(jobs)
         except self._ray.exceptions.RayTaskError as failed:
-            cause = failed.cause if isinstance(getattr(failed, "cause", None), Exception) else failed
-            error = cause if isinstance(cause, ImgretError) else failed
-        except self._ray.exceptions.RayActorError as died:
-            if len(block) == 1:
-                made = [
-                    Content(
-                        "", failure=Message("its decoder crashed, or wanted too much memory; send it in another format")
-                    )
-                ]
-                logging.getLogger(__name__).warning("an actor died of %s: %s", block[0][0][0].path, died)
+            error = failed.cause if isinstance(failed.cause, ImgretError) else failed
         except BaseException as other:
             error = other
         finally:
             with self._lock:
                 self._pending[place] -= 1
-        if error is None and not made:  # it died of one of them
-            for one in block:
-                self._answered([one])
-            return
         for number, (_, future) in enumerate(block):
-            if future.cancelled():
+            if not future.set_running_or_notify_cancel():
                 continue
             if error is not None:
                 future.set_exception(error)
             else:
                 future.set_result(made[number])
+
+    def _one_by_one(self, jobs: Sequence[Job]) -> list[Content]:
+        """What each file gives, in an actor that no other block shares: where that dies, the file did it."""
+        made, actor = list[Content](), None
+        for job in jobs:
+            actor = actor or self._alone.remote(*self._made_of)
+            try:
+                made += self._ray.get(actor.make.remote([job]))
+            except self._ray.exceptions.RayActorError as died:
+                _log.warning("an actor died of %s: %s", job[0].path, died)
+                reason = Message("its decoder crashed, or wanted too much memory; send it in another format")
+                made.append(Content("", failure=reason))
+                actor = None
+        if actor is not None:
+            self._ray.kill(actor)
+        return made

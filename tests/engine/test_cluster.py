@@ -24,6 +24,11 @@ import os, signal, sys, json
 from pathlib import Path
 import fake_encoder, ray
 from imgret_tools import Runtime, Settings
+from imgret_tools.engine import cluster
+from imgret_tools.engine.making import Maker
+from imgret_tools.errors import BadInput
+from imgret_tools.library.survey import SeenFile
+from imgret_tools.sources.folder import Folder
 
 fake_encoder.use()
 ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False, object_store_memory=150 << 20)
@@ -55,8 +60,26 @@ def safe(path):
 with Runtime.open(Settings(data_dir=sys.argv[1], encoder="fake", roots=())) as runtime:
     report = runtime.index(Path(sys.argv[2]), engine="ray", progress=kill_one)
     again = runtime.index(Path(sys.argv[2]), engine="ray")
+
+class Deadly(Folder):
+    def content(self, path, **more):
+        if "deadly" in path:
+            os._exit(1)
+        return super().content(path, **more)
+
+try:
+    with cluster.Cluster("ray", Maker(Folder("/"), 64, 16, 200, False), fake_encoder.FakeEncoder, "f9"):
+        refused = ""
+except BadInput as error:
+    refused = str(error)
+cluster._RETRIES = 1
+paths = [next(Path(sys.argv[2]).rglob("*-3.jpg")), Path("/deadly.jpg"), next(Path(sys.argv[2]).rglob("*-4.jpg"))]
+with cluster.Cluster("ray", Maker(Deadly("/"), 64, 16, 200, False), fake_encoder.FakeEncoder, "f0") as some:
+    waiting = [some.submit(SeenFile(1, str(path), 9, 0, 0, None)) for path in paths]
+    some.wanted(waiting[0])
+    crashed = [future.result().failure for future in waiting]
 ray.shutdown()
-print(json.dumps([report.to_dict(), again.to_dict(), killed]))
+print(json.dumps([report.to_dict(), again.to_dict(), killed, refused, crashed]))
 """
 
 
@@ -78,7 +101,11 @@ def test_a_cluster_with_a_worker_killed_in_the_middle_ends_where_a_local_run_end
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    report, again, killed = json.loads(done.stdout.splitlines()[-1])
+    report, again, killed, refused, crashed = json.loads(done.stdout.splitlines()[-1])
+    assert "has weights f0, the library was made with f9" in refused
+    # A picture that kills whoever opens it is one failure, and costs its neighbours nothing.
+    assert [bool(reason) for reason in crashed] == [False, True, False]
+    assert "decoder crashed" in crashed[1]
     assert len(killed) == 1, "no worker was found to be killed"
     with Runtime.open(Settings(data_dir=tmp_path / "local", encoder="fake", roots=())) as local:
         expected = local.index(photos).to_dict()

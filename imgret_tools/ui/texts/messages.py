@@ -7,6 +7,7 @@ from imgret_tools.ui.texts.table import Language, with_commas
 
 VIETNAMESE: dict[str, str] = {
     # Pictures that lie elsewhere
+    "The workers of the cluster cannot start ({reason}).": "Các tiến trình của cụm không khởi động được ({reason}).",
     "A worker of the cluster has weights {found}, the library was made with {expected}; install the same version there.": "Một tiến trình của cụm có trọng số {found}, thư viện được tạo bằng {expected}; hãy cài cùng phiên bản ở đó.",
     "Ray cannot be used ({reason}); give --engine ray, or ray://HOST:PORT of a cluster that is up.": "Không dùng được Ray ({reason}); hãy dùng --engine ray, hoặc ray://HOST:PORT của một cụm đang chạy.",
     "Engine {engine!r} is not known; give local, ray or ray://HOST:PORT.": "Không biết engine {engine!r}; hãy dùng local, ray hoặc ray://HOST:PORT.",
