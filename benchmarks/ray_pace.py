@@ -27,7 +27,7 @@ started = 0.0
 if engine == "ray":
     import ray
     begun = time.perf_counter()
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
     started = time.perf_counter() - begun
 with Runtime.open(Settings(data_dir=data, encoder="mini", roots=(), cache_dir=cache)) as runtime:
     report = runtime.index(Path(folder), engine=engine)

@@ -197,7 +197,8 @@ class Cluster:
 
     def _one_by_one(self, jobs: Sequence[Job]) -> list[Content]:
         """What each file gives, in an actor that no other block shares: where that dies, the file did it."""
-        made, actor = list[Content](), None
+        made = list[Content]()
+        actor: Any = None
         for job in jobs:
             actor = actor or self._alone.remote(*self._made_of)
             try:

@@ -31,7 +31,7 @@ from imgret_tools.library.survey import SeenFile
 from imgret_tools.sources.folder import Folder
 
 fake_encoder.use()
-ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False, object_store_memory=150 << 20)
+ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False, object_store_memory=150 << 20)
 killed = []
 
 def kill_one(state):
