@@ -144,9 +144,13 @@ def _tools(*named: str | Path | None, allow_urls: bool = False) -> Iterator[Imag
 
     from imgret_tools.engine.runtime import Runtime
     from imgret_tools.settings import Settings
+    from imgret_tools.sources.source import inner, is_address, root_of
     from imgret_tools.tools import ImageTools
 
-    settings = replace(Settings.from_env().with_roots(*(path for path in named if path)), allow_urls=allow_urls)
+    addresses = [str(name) for name in named if name and is_address(str(name))]
+    paths = [inner(str(name)) for name in named if name and not is_address(inner(str(name)))]
+    settings = replace(Settings.from_env().with_roots(*paths), allow_urls=allow_urls)
+    settings = settings.with_addresses(*map(root_of, addresses))
     with Runtime.open(settings) as runtime:
         yield ImageTools(runtime)
 
@@ -195,7 +199,14 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
 
 @app.command()
 def index(
-    folder: Annotated[Path, typer.Argument(help="Folder of pictures; the names of its sub-folders become labels.")],
+    folder: Annotated[
+        str,
+        typer.Argument(
+            metavar="FOLDER|ADDRESS",
+            help="Folder of pictures, the names of its sub-folders become labels; or s3://, gs://, hf://, https://, a .tar of "
+            "WebDataset, a .csv, .parquet or .txt of URLs, webdataset:FOLDER, datasets:NAME.",
+        ),
+    ],
     library: LibraryName = "default",
     encoder: Encoder = None,
     pixel_size: Annotated[
@@ -217,6 +228,9 @@ def index(
             help="With --watch: look at all files so often, for network drives, which send no events.",
         ),
     ] = None,
+    engine: Annotated[
+        str, typer.Option(metavar="local|ray|ray://HOST:PORT", help="What reads, decodes and encodes.")
+    ] = "local",
     as_json: AsJson = False,
 ) -> None:
     """Make a folder searchable, or bring it up to date."""
@@ -239,16 +253,22 @@ def index(
                     dry_run=dry_run,
                     progress=progress,
                     cancelled=cancelled,
+                    engine=engine,
                 )
 
         if not watch:
             _print(run(), as_json)
             return
         from imgret_tools.engine.watching import follow
+        from imgret_tools.sources.source import is_address
 
+        if is_address(folder):
+            raise BadInput(
+                "--watch follows a folder of this machine; run `imgret index` again for what lies elsewhere."
+            )
         settings = tools.runtime.settings
         own = [path for path in (settings.data_dir, settings.cache_dir) if path]
-        for told in follow(folder, run, poll=poll or 0.0, leave_out=own, stop=cancelled):
+        for told in follow(Path(folder), run, poll=poll or 0.0, leave_out=own, stop=cancelled):
             if isinstance(told, str):
                 print(told, file=sys.stderr, flush=True)
             else:

@@ -12,6 +12,8 @@ FACES = {
     "collect": "Collecting pictures",
     "langchain": "LangChain and the chat",
     "mcp": "MCP",
+    "ray": "Indexing on Ray",
+    "remote": "Reading from afar",
 }
 """What each extra is for; `all` has them all, and `formats`."""
 

@@ -4,7 +4,7 @@
 |---------------------|----------------|-----------------------------------------------------------------------------|
 | `IMGRET_DATA_DIR`   | `data_dir`     | libraries and caches; default: the platform's user data folder              |
 | `IMGRET_CACHE_DIR`  | `cache_dir`    | networks converted to ONNX once; default: `cache` in the data folder        |
-| `IMGRET_ROOTS`      | `roots`        | folders tools may read, separated by os.pathsep; default: the working folder, unless that is `/` or the home folder |
+| `IMGRET_ROOTS`      | `roots`, `addresses` | folders, and addresses such as `s3://bucket`, that tools may read, separated by os.pathsep; default: the working folder, unless that is `/` or the home folder |
 | `IMGRET_ENCODER`    | `encoder`      | what a new library starts with; default `auto`                              |
 | `IMGRET_DEVICE`     | `device`       | torch device; default: cuda, else mps, else cpu                             |
 | `IMGRET_CHROMA_URL` | `chroma_url`   | a Chroma server instead of the embedded one, `http://HOST:PORT` or `https://HOST` |
@@ -19,6 +19,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -102,6 +103,8 @@ class Settings:
 
     data_dir: Path = field(default_factory=_default_data_dir)
     roots: tuple[Path, ...] = field(default_factory=_default_roots)
+    addresses: tuple[str, ...] = ()
+    """Addresses of pictures elsewhere (`s3://bucket/prefix`, `datasets:NAME`) that tools may read; what lies below them too."""
     library: str = "default"
     """What `default` names while no library of that name is there: in the app, the one its page opens."""
     encoder: str = "auto"
@@ -169,8 +172,18 @@ class Settings:
         if env.get("SPACE_HOST"):
             given["hosts"] = tuple(name.strip() for name in env["SPACE_HOST"].split(",") if name.strip())
         if env.get("IMGRET_ROOTS"):
-            given["roots"] = tuple(part for part in env["IMGRET_ROOTS"].split(os.pathsep) if part)
+            named = [part for part in re.split(rf"{re.escape(os.pathsep)}(?!//)", env["IMGRET_ROOTS"]) if part]
+            given["roots"] = tuple(part for part in named if "://" not in part)
+            given["addresses"] = tuple(part.rstrip("/") for part in named if "://" in part)
         return cls(**given)  # type: ignore[arg-type]
+
+    def may_read(self, address: str) -> bool:
+        """Whether the owner of this process has named an address, or one above it."""
+        return any(address == one or address.startswith(f"{one}/") for one in self.addresses)
+
+    def with_addresses(self, *addresses: str) -> Settings:
+        """The same settings with `addresses` readable too."""
+        return replace(self, addresses=tuple(dict.fromkeys((*self.addresses, *addresses))))
 
     def with_roots(self, *folders: str | Path) -> Settings:
         """The same settings with `folders` readable too (what a command line names, its user means to be read)."""

@@ -55,6 +55,7 @@ from imgret_tools.records import (
     Space,
     quoted,
 )
+from imgret_tools.sources.source import inner, is_address, is_under, lies_elsewhere, root_of
 from imgret_tools.uploads import MOST_BYTES, UPLOAD, Uploads, of_data_url
 
 TOOLS = (
@@ -168,12 +169,13 @@ class ImageTools:
         dry_run: bool = False,
         progress: Callable[[Progress], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
+        engine: str = "local",
     ) -> IndexReport:
         """`index_folder` for a caller that shows progress (called with the state of the run) and can cancel it."""
         self._require_writable("indexed")
         with self._discreet():
             return self.runtime.index(
-                self.allowed(folder),
+                self.source(folder),
                 library=library or "default",
                 encoder=self._encoder(encoder),
                 pixel_size=pixel_size,
@@ -181,6 +183,7 @@ class ImageTools:
                 dry_run=dry_run,
                 progress=progress,
                 cancelled=cancelled,
+                engine=engine,
             )
 
     def reencode(
@@ -230,9 +233,7 @@ class ImageTools:
             for folder in self.runtime.info(library).folders:
                 if not (cancelled and cancelled()):
                     reports.append(
-                        self.runtime.index(
-                            self.allowed(folder), library=library, progress=progress, cancelled=cancelled
-                        )
+                        self.runtime.index(self.source(folder), library=library, progress=progress, cancelled=cancelled)
                     )
             return reports
 
@@ -552,7 +553,8 @@ class ImageTools:
         with self._discreet():
             if side is not None and side <= 256:
                 return Path(self.runtime.thumbnail(entry)).read_bytes()
-            self.allowed(entry.path)
+            if not lies_elsewhere(entry.path, entry.folder):
+                self.allowed(entry.path)
             side = side or max(entry.width, entry.height)
             return thumbnail(self.runtime.open_query(entry, side), side)
 
@@ -631,8 +633,8 @@ class ImageTools:
 
     def _shown_entry(self, entry: Entry, library: str, side: int) -> Shown:
         shared = self.runtime.settings.read_only
-        inside = Path(entry.path).is_relative_to(entry.folder)
-        name = str(Path(entry.path).relative_to(entry.folder)) if inside and not shared else Path(entry.path).name
+        inside = is_under(entry.path, entry.folder)
+        name = entry.path[len(entry.folder) :].lstrip("/\\") if inside and not shared else Path(entry.path).name
         return Shown(
             library=library,
             id=entry.id,
@@ -723,6 +725,25 @@ class ImageTools:
         except OSError as error:
             raise NotFound("The picture that was sent is not there any more; send it again.") from error
         return self.uploads.path(self.upload(content))
+
+    def source(self, name: str) -> str:
+        """The root of what `name` names, a folder or another source, if the owner lets this process read there.
+
+        Raises:
+            PathRefused: he does not.
+        """
+        if not is_address(name):
+            return str(self.allowed(name))
+        if not is_address(inner(name)) and Path(inner(name)).exists():
+            self.allowed(inner(name))
+            return root_of(name)
+        if self.runtime.settings.read_only or not self.runtime.settings.may_read(root_of(name)):
+            raise PathRefused(
+                "{address!r} lies elsewhere, and only the owner of this process names what is read there: in the shell, as "
+                "`imgret index {address}`, or in IMGRET_ROOTS.",
+                address=name[:200],
+            )
+        return root_of(name)
 
     def allowed(self, path: str) -> Path:
         """The real path of `path`, links followed, if it lies inside the allowed roots.

@@ -20,6 +20,7 @@ LAYERS = [
     {"records", "settings"},
     {"metrics"},
     {"pictures"},
+    {"sources"},
     {"encoders", "library"},
     {"engine"},
     {"comparing", "collect", "uploads"},
@@ -42,7 +43,10 @@ HEAVY = {
     "openvino": {"encoders"},
     "chromadb": {"library"},
     "faiss": {"library"},
-    "pyarrow": {"engine"},
+    "pyarrow": {"engine", "sources"},
+    "fsspec": {"sources"},
+    "datasets": {"sources"},
+    "ray": {"engine"},
     "langchain": {"chat"},
     "langchain_core": {"langchain", "chat"},
     "gradio": {"ui"},
@@ -99,9 +103,7 @@ def test_relative_imports_and_those_inside_functions_count() -> None:
 
 
 def test_importing_the_package_and_the_command_is_light() -> None:
-    heavy = (
-        "('torch', 'gradio', 'chromadb', 'faiss', 'pyarrow', 'open_clip', 'matplotlib', 'langchain_core', 'playwright')"
-    )
+    heavy = "('torch', 'gradio', 'chromadb', 'faiss', 'pyarrow', 'open_clip', 'matplotlib', 'langchain_core', 'playwright', 'fsspec', 'ray', 'datasets')"
     for module in ("imgret_tools", "imgret_tools.cli"):
         code = f"import sys, {module}; print([name for name in {heavy} if name in sys.modules])"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)

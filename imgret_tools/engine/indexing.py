@@ -1,4 +1,4 @@
-"""Bring a library up to date with a folder: walk, compare, decode, encode, store, all overlapped.
+"""Bring a library up to date with a folder, or another source: list, compare, decode, encode, store, all overlapped.
 
     unchanged file (same size and times)   one stat
     renamed, moved or copied file          one read; its row is taken over
@@ -12,15 +12,15 @@ Every batch is one commit and stays: a run that is cancelled or killed is comple
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
+import re
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -28,25 +28,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgret_tools.encoders.protocol import Encoder
+from imgret_tools.engine.cluster import Cluster
+from imgret_tools.engine.making import Content, Maker
 from imgret_tools.engine.upkeep import keep_up
-from imgret_tools.errors import ImageError, IndexUnavailable, Message, NoPictures, NotFound, own_words
+from imgret_tools.errors import ImageError, IndexUnavailable, Message, NoPictures, NotFound
 from imgret_tools.library import doctor
 from imgret_tools.library.filters import BETWEEN_WORDS
 from imgret_tools.library.library import Library, require
 from imgret_tools.library.survey import DISPLACED, SeenFile, Survey
 from imgret_tools.library.writer import Picture, Writer
-from imgret_tools.pictures.find import FoundImage, Scan, Skipped, walk
-from imgret_tools.pictures.open import open_picture
-from imgret_tools.pictures.pixels import resize_pixels
+from imgret_tools.pictures.find import Scan, Skipped
 from imgret_tools.pictures.thumbnails import ThumbnailCache
 from imgret_tools.records import Entry, Failure, IndexReport, Progress, quoted
+from imgret_tools.sources.choose import source_of
+from imgret_tools.sources.source import (
+    OWN_SCHEMES,
+    UNKNOWN,
+    Listed,
+    Source,
+    is_address,
+    is_under,
+    label_of,
+    lies_elsewhere,
+)
 
 BATCH = 32
 DECODERS = max(2, min(8, os.cpu_count() or 2))
 LOOK_AHEAD = 2 * BATCH
 _WALK_BLOCK = 1000
-_IN_MEMORY = 64 << 20
-"""Files up to this many bytes are read once, for hash and decoder together; larger ones twice."""
+KEY = "id:"
+"""Begins the keyword that carries an id which a source gave and that is none of ours."""
+ID = re.compile(r"[0-9a-f]{12}(-\d{1,6})?")
+"""An id of ours."""
 
 _log = logging.getLogger(__name__)
 
@@ -58,17 +71,6 @@ class Target:
     file: SeenFile
     id: str
     known: Entry | None
-
-
-@dataclass(frozen=True, slots=True)
-class Content:
-    """What was made of a file's content: its hash, and what the library lacked of it."""
-
-    sha256: str
-    facts: Entry | None = None
-    prepared: NDArray[np.float32] | None = None
-    pixels: NDArray[np.uint8] | None = None
-    failure: str = ""
 
 
 @dataclass(slots=True)
@@ -83,7 +85,7 @@ class _Waiting:
 def index_folder(
     library: Library,
     encoder: Encoder,
-    folder: Path,
+    folder: Path | str | Source,
     *,
     thumbnails: ThumbnailCache | None = None,
     pixel_size: int | None = None,
@@ -93,13 +95,16 @@ def index_folder(
     dry_run: bool = False,
     progress: Callable[[Progress], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
+    engine: str = "local",
+    make_encoder: Callable[[], Encoder] | None = None,
 ) -> IndexReport:
     """Make `library` hold the pictures under `folder` (and those of its other folders).
 
     Args:
         library: where to put them; made by this encoder.
         encoder: makes the rows.
-        folder: searched with its sub-folders; the name of a picture's sub-folder is its label.
+        folder: searched with its sub-folders, or another source or its address; the name of a picture's sub-folder is its
+            label, unless its source gives one.
         thumbnails: filled while the pictures are open anyway.
         pixel_size: side of the pixel rows; another size than before makes those anew, and nothing else.
         max_megapixels: larger pictures are failures.
@@ -109,18 +114,22 @@ def index_folder(
         dry_run: only tell what would be done.
         progress: called from this thread, at most about ten times a second.
         cancelled: asked between pictures; what was done by then is kept.
+        engine: `local`; or `ray` or `ray://HOST:PORT`, whose actors read, decode and encode (`cluster`).
+        make_encoder: makes `encoder` again in another process; Ray needs it.
 
     Raises:
         NotFound, NoPictures: no such folder, or no picture in it and none of it in the library.
+        BadInput: the source cannot be read now; what was done is kept.
         LibraryLocked, LibraryMismatch, StorageError: the library cannot be written to with this encoder.
     """
     started = time.perf_counter()
-    folder = folder.resolve()
+    source = source_of(str(folder)) if isinstance(folder, str | Path) else folder
     with library.writing() as writer:
         require(writer.card, encoder=encoder.name, fingerprint=encoder.fingerprint)
         known = writer.card.exclude.splitlines()
         exclude = known if exclude is None else list(exclude)
-        run = _Run(writer, encoder, folder, thumbnails=thumbnails, max_megapixels=max_megapixels, dry_run=dry_run)
+        run = _Run(writer, encoder, source, thumbnails=thumbnails, max_megapixels=max_megapixels, dry_run=dry_run)
+        run.engine, run.make_encoder = engine, make_encoder
         run.look(leave_out, exclude)
         if not dry_run:
             writer.set_pixel_size(pixel_size or writer.card.pixel_size)
@@ -136,7 +145,7 @@ def index_folder(
     seconds = time.perf_counter() - started
     return IndexReport(
         library=card.name,
-        folder=str(folder),
+        folder=source.root,
         encoder=encoder.name,
         added=run.added,
         updated=run.updated,
@@ -158,12 +167,12 @@ def index_folder(
     )
 
 
-def no_pictures(folder: Path, scan: Scan) -> str:
+def no_pictures(folder: Path | str, scan: Scan) -> str:
     """What to say of a folder without a picture."""
     return _nothing_in(folder, scan.skipped, scan.others)
 
 
-def _nothing_in(folder: Path, skipped: Sequence[Failure], others: int) -> str:
+def _nothing_in(folder: Path | str, skipped: Sequence[Failure], others: int) -> str:
     found = Message("{others} other files", others=others) if others else Message("no files")
     if skipped:
         found = Message(
@@ -180,13 +189,8 @@ def _nothing_in(folder: Path, skipped: Sequence[Failure], others: int) -> str:
     )
 
 
-def is_under(path: str, folder: str | Path) -> bool:
-    """Whether `path` lies below `folder`."""
-    return path.startswith(str(folder).rstrip(os.sep) + os.sep)
-
-
 class _Run:
-    """One run over one folder: its counts, its clocks and the pipeline.
+    """One run over one source: its counts, its clocks and the pipeline.
 
     Attributes:
         stages: seconds spent in each stage, summed over its threads.
@@ -197,7 +201,7 @@ class _Run:
         self,
         writer: Writer,
         encoder: Encoder,
-        folder: Path,
+        source: Source,
         *,
         thumbnails: ThumbnailCache | None,
         max_megapixels: int,
@@ -210,13 +214,16 @@ class _Run:
         self.notices: list[str] = []
         self.stages = dict.fromkeys(("scan", "hash", "decode", "encode", "store", "refine"), 0.0)
         self.cancelled = False
-        self._writer, self._encoder, self._folder = writer, encoder, folder
+        self.engine = "local"
+        self.make_encoder: Callable[[], Encoder] | None = None
+        self._cluster: Cluster | None = None
+        self._writer, self._encoder, self._source, folder = writer, encoder, source, source.root
         self._thumbnails, self._max_megapixels, self._dry_run = thumbnails, max_megapixels, dry_run
         # Of roots that lie in each other the outermost one gives the labels: a file has one, whatever covers it.
-        roots = {*writer.card.folders, str(folder)}
+        roots = {*writer.card.folders, folder}
         self._roots = sorted(root for root in roots if not any(is_under(root, other) for other in roots))
-        self._root = next(root for root in self._roots if root == str(folder) or is_under(str(folder), root))
-        self._survey: Survey = writer.survey(folder)
+        self._root = next(root for root in self._roots if root == folder or is_under(folder, root))
+        self._survey: Survey = writer.survey(folder, holds=source.holds)
         self._new_ids: set[str] = set()
         self._moves: list[tuple[Entry, int | None]] = []
         self._moved: dict[str, str] = {}
@@ -235,18 +242,18 @@ class _Run:
     # Walking
 
     def look(self, leave_out: Sequence[Path], exclude: Sequence[str]) -> None:
-        """Walk the folder and compare it with the catalogue.
+        """List the source and compare it with the catalogue.
 
         Raises:
             NotFound, NoPictures: there is no such folder, or nothing in it and nothing known of it.
         """
         survey, skipped = self._survey, self.skipped
         with self._clock("scan"):
-            block: list[tuple[str, int, int, int]] = []
+            block: list[Listed] = []
             try:
-                for found in walk(self._folder, leave_out=leave_out, exclude=exclude):
-                    if isinstance(found, FoundImage):
-                        block.append((str(found.path), found.bytes, found.mtime, found.ctime))
+                for found in self._source.listed(leave_out=leave_out, exclude=exclude):
+                    if isinstance(found, Listed):
+                        block.append(found)
                         if len(block) == _WALK_BLOCK:
                             survey.add(block)
                             block.clear()
@@ -258,7 +265,7 @@ class _Run:
             survey.add(block)
             survey.compare(skipped.unread)
         if not survey.files and not survey.known:
-            raise NoPictures(_nothing_in(self._folder, skipped.unexpected(), skipped.others()))
+            raise NoPictures(_nothing_in(self._source.root, skipped.unexpected(), skipped.others()))
         self.unchanged = survey.count("same")
 
     # The pipeline
@@ -281,7 +288,19 @@ class _Run:
                 progress(Progress("index", done, total, round(done / max(now - begun, 1e-9), 1), left, current))
 
         changed = survey.count("changed")
-        with ThreadPoolExecutor(DECODERS) as self._decoders, ThreadPoolExecutor(1) as self._feeder:
+        self._maker = Maker(
+            self._source,
+            max(self._encoder.side, self._writer.card.pixel_size),
+            self._writer.card.pixel_size,
+            self._max_megapixels,
+            self._thumbnails is not None,
+        )
+        with (
+            ThreadPoolExecutor(DECODERS) as self._decoders,
+            ThreadPoolExecutor(1) as self._feeder,
+            self._elsewhere() as self._cluster,
+        ):
+            look_ahead = LOOK_AHEAD if self._cluster is None else self._cluster.look_ahead
             if not self._dry_run and (reason := self._writer.open_index("indexing")):
                 self.notices.append(Message("{reason} What is new waits for it; exact search has all.", reason=reason))
             if changed:
@@ -296,11 +315,9 @@ class _Run:
                         if state == "changed" and file.sha256 is not None:
                             self._settle(file, Content(file.sha256))
                         elif state == "new":
-                            earlier, self._last_claim = self._last_claim, threading.Event()
-                            reading = self._decoders.submit(self._read, file, earlier, self._last_claim)
-                            self._reading.append(_Waiting(file, reading))
+                            self._reading.append(_Waiting(file, self._submitted(file)))
                         settled += 1
-                        self._take_read(LOOK_AHEAD, stop)
+                        self._take_read(look_ahead, stop)
                         show(Path(file.path).name)
                 if changed:
                     self._take_read(0, stop)
@@ -331,10 +348,37 @@ class _Run:
     def _hash_of(self, file: SeenFile) -> str | Failure:
         with self._clock("hash"):
             try:
-                with Path(file.path).open("rb") as opened:
-                    return hashlib.file_digest(opened, "sha256").hexdigest()
-            except OSError as error:
-                return Failure(file.path, Message("cannot be read ({reason})", reason=own_words(error)))
+                return self._maker.hash(file)
+            except ImageError as error:
+                return Failure(file.path, str(error))
+
+    def _elsewhere(self) -> AbstractContextManager[Cluster | None]:
+        """The cluster that reads, decodes and encodes; None where this process does, or nothing is to be encoded."""
+        if self.engine == "local" or self._dry_run or not (self._survey.count("new") + self._survey.count("changed")):
+            return nullcontext()
+        assert self.make_encoder is not None
+        return Cluster(self.engine, self._maker, self.make_encoder, self._encoder.fingerprint)
+
+    def _submitted(self, file: SeenFile, sha256: str = "") -> Future[Content]:
+        """What is read and made of a file, or of one whose content hash is known already, in a thread or on the cluster."""
+        if self._cluster is not None:
+            return self._cluster.submit(file, sha256)
+        if sha256:
+            return self._decoders.submit(self._decode, file, sha256, None)
+        earlier, self._last_claim = self._last_claim, threading.Event()
+        return self._decoders.submit(self._read, file, earlier, self._last_claim)
+
+    def _awaited(self, waiting: _Waiting) -> Content:
+        assert waiting.content is not None
+        if self._cluster is None:
+            return waiting.content.result()
+        self._cluster.wanted(waiting.content)
+        content = waiting.content.result()
+        self._keep_beside(waiting.file, content)
+        with self._clock_lock:
+            for stage, spent in zip(("hash", "decode", "encode"), content.seconds, strict=True):
+                self.stages[stage] += spent
+        return content
 
     def _read(self, file: SeenFile, earlier: threading.Event, claimed: threading.Event) -> Content:
         """Read, hash and, unless the library knows the content, decode a file; runs in a decoding thread.
@@ -342,19 +386,12 @@ class _Run:
         Of copies the first one is decoded: a file claims its content once `earlier` says that those before it have claimed
         theirs, and says so itself by `claimed`. The threads take files in order, so nobody waits for one that is not begun.
         """
-        path = Path(file.path)
-        source: Path | bytes = path
         try:
             with self._clock("hash"):
                 try:
-                    if file.bytes <= _IN_MEMORY:
-                        source = path.read_bytes()
-                        sha256 = hashlib.sha256(source).hexdigest()
-                    else:
-                        with path.open("rb") as opened:
-                            sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
-                except OSError as error:
-                    return Content("", failure=Message("cannot be read ({reason})", reason=own_words(error)))
+                    sha256, content = self._maker.read(file)
+                except ImageError as error:
+                    return Content("", failure=str(error))
             earlier.wait()
             if self._dry_run or sha256 in self._claimed or self._writer.holds_content(sha256):
                 return Content(sha256)
@@ -362,55 +399,31 @@ class _Run:
         finally:
             earlier.wait()
             claimed.set()
-        return self._decode(file, sha256, source)
+        return self._decode(file, sha256, content)
 
-    def _decode(self, file: SeenFile, sha256: str, source: Path | bytes, *, encode: bool = True) -> Content:
+    def _decode(self, file: SeenFile, sha256: str, content: Path | bytes | None, *, encode: bool = True) -> Content:
         with self._clock("decode"):
-            size = self._writer.card.pixel_size
+            made = self._maker.decode(file, sha256, content, self._encoder.prepare if encode else None)
+            self._keep_beside(file, made)
+            return made
+
+    def _keep_beside(self, file: SeenFile, made: Content) -> None:
+        """Keep what was made of a content beside its row: its thumbnail, and what is odd about it."""
+        if self._thumbnails is not None and made.thumbnail is not None:
             try:
-                picture = open_picture(
-                    source, at_least=max(self._encoder.side, size), max_megapixels=self._max_megapixels
-                )
-                if self._thumbnails is not None and encode:
-                    self._thumbnails.put(sha256, "", picture.image)
-            except ImageError as error:
-                return Content(sha256, failure=str(error))
-            except OSError as error:  # the thumbnail could not be written: the picture is none the worse
+                self._thumbnails.put(made.sha256, "", made.thumbnail)
+            except OSError as error:  # the picture is none the worse
                 _log.warning("no thumbnail of %s: %s", file.path, error)
-            facts = Entry(
-                id="",
-                path="",
-                folder="",
-                label="",
-                width=picture.width,
-                height=picture.height,
-                bytes=file.bytes,
-                mtime=file.mtime,
-                sha256=sha256,
-                taken=picture.taken,
-                camera=picture.camera,
-                latitude=picture.latitude,
-                longitude=picture.longitude,
-                rating=picture.rating,
-                keywords=BETWEEN_WORDS.join(picture.keywords) or None,
-                caption=picture.caption,
-            )
-            if picture.remark:
-                with self._clock_lock:
-                    self.remarks.append(Failure(file.path, picture.remark))
-            return Content(
-                sha256,
-                facts,
-                self._encoder.prepare(picture.image) if encode else None,
-                resize_pixels(picture.image, size),
-            )
+        if made.remark:
+            with self._clock_lock:
+                self.remarks.append(Failure(file.path, made.remark))
 
     def _take_read(self, down_to: int, stop: Callable[[], bool]) -> None:
         """Collect what was read, in order, until `down_to` are waiting, and encode each full batch."""
         while len(self._reading) > down_to and not stop():
             waiting = self._reading.popleft()
             assert waiting.content is not None
-            content = waiting.content.result()
+            content = self._awaited(waiting)
             if content.failure:
                 self._decoding.pop(content.sha256, None)
                 self._claimed.discard(content.sha256)
@@ -442,7 +455,7 @@ class _Run:
             self.renamed += 1
             self._moves.append((self._entry(moved, Target(file, moved.id, moved)), file.ctime))
             return
-        target = Target(file, known.id if known else self._new_id(sha256), known)
+        target = Target(file, known.id if known else self._new_id(sha256, file.key), known)
         if known is not None:
             self._replaced.add(known.sha256)
         if self._dry_run:
@@ -456,7 +469,7 @@ class _Run:
             self._decoding[sha256] = waiting = _Waiting(file, None, [target])
             self._batch.append((waiting, content))
         else:  # its content was only hashed, or known when it was read
-            opened = self._decoders.submit(self._decode, file, sha256, Path(file.path))
+            opened = self._submitted(file, sha256)
             self._decoding[sha256] = waiting = _Waiting(file, opened, [target])
             self._reading.append(waiting)
         if len(self._moves) + len(self._copies) >= LOOK_AHEAD:
@@ -466,9 +479,12 @@ class _Run:
         """Whether the content of an entry is no longer in its file."""
         if self._survey.is_lost(entry.id):
             return True
-        if is_under(entry.path, self._folder):
+        if is_under(entry.path, self._source.root) or entry.folder == self._source.root:
             return self._survey.content_left(entry)
-        return not self._survey.is_elsewhere(entry.id) and not Path(entry.path).exists()
+        # What lies afar is asked only by a run of its own source, and another machine's files are not looked for here.
+        if lies_elsewhere(entry.path, entry.folder) or self._survey.is_elsewhere(entry.id):
+            return False
+        return not Path(entry.path).exists()
 
     def _fail(self, waiting: _Waiting, reason: str) -> None:
         """Report a content that cannot be decoded, for all its files."""
@@ -484,9 +500,9 @@ class _Run:
             self._store([])
             return
         with self._clock("encode"):
-            rows = self._encoder.encode_images(
-                [content.prepared for _, content in batch if content.prepared is not None]
-            )
+            prepared = [content.prepared for _, content in batch if content.prepared is not None]
+            made = iter(self._encoder.encode_images(prepared) if prepared else ())
+            rows = [next(made) if content.row is None else content.row for _, content in batch]
         self.encoded += len(rows)
         pictures: list[Picture] = []
         for (waiting, content), row in zip(batch, rows, strict=True):
@@ -559,12 +575,12 @@ class _Run:
 
     def _pixels_of(self, entry: Entry) -> NDArray[np.uint8] | None:
         file = SeenFile(0, entry.path, entry.bytes, entry.mtime, 0, entry.sha256)
-        return self._decode(file, entry.sha256, Path(entry.path), encode=False).pixels
+        return self._decode(file, entry.sha256, None, encode=False).pixels
 
     def _finish(self) -> None:
         """Take out what vanished, mark what is away, and leave the catalogue tidy."""
         writer, survey = self._writer, self._survey
-        absent = _Absent(self._folder, everything=not survey.files)
+        absent = _Absent(self._source.root, everything=not survey.files)
         gone = set(self._broken)
         if not self.cancelled:
             for page in survey.lost():
@@ -593,7 +609,9 @@ class _Run:
             for page in survey.of_other_roots(self._root):
                 writer.describe([self._relabelled(entry) for entry in page])
             roots = [
-                root for root in self._roots if root == self._root or Path(root).exists() or survey.any_under(root)
+                root
+                for root in self._roots
+                if root == self._root or is_address(root) or Path(root).exists() or survey.any_under(root)
             ]
             writer.set_folders(roots)
             if self._thumbnails is not None:
@@ -618,24 +636,30 @@ class _Run:
 
     def _entry(self, facts: Entry, target: Target, *, labelled: str | None = None) -> Entry:
         """The entry of a content under a target: what the camera said of the one, where the other lies."""
-        known, path = target.known, Path(target.file.path)
+        known, file = target.known, target.file
         by_user = known is not None and known.label_by_user
         label = known.label if known is not None and by_user else labelled
+        place = self._label(file.path) if file.label is None else file.label
+        keywords = [word for word in (facts.keywords or "").split(BETWEEN_WORDS) if word and not word.startswith(KEY)]
+        if file.key and not ID.fullmatch(file.key):
+            keywords.append(f"{KEY}{file.key}")
         return replace(
             facts,
             id=target.id,
-            path=str(path),
+            path=file.path,
             folder=self._root,
-            label=self._label(path) if label is None else label,
-            bytes=target.file.bytes,
-            mtime=target.file.mtime,
+            label=place if label is None else label,
+            bytes=facts.bytes if file.bytes == UNKNOWN else file.bytes,
+            mtime=file.mtime,
             label_by_user=label is not None,
             away=False,
+            keywords=BETWEEN_WORDS.join(keywords) or None,
+            caption=facts.caption if file.caption is None else file.caption or None,
         )
 
     def _relabelled(self, entry: Entry) -> Entry:
-        label = entry.label if entry.label_by_user else self._label(Path(entry.path))
-        return replace(entry, folder=self._root, label=label)
+        by_place = not entry.label_by_user and not self._source.root.startswith(OWN_SCHEMES)
+        return replace(entry, folder=self._root, label=self._label(entry.path) if by_place else entry.label)
 
     def _count(self, target: Target) -> None:
         if target.known is None:
@@ -643,21 +667,17 @@ class _Run:
         else:
             self.updated += 1
 
-    def _new_id(self, sha256: str) -> str:
-        id_, copy = sha256[:12], 1
+    def _new_id(self, sha256: str, key: str = "") -> str:
+        first = id_ = key if ID.fullmatch(key) else sha256[:12]
+        copy = 1
         while id_ in self._new_ids or self._survey.has_id(id_):
             copy += 1
-            id_ = f"{sha256[:12]}-{copy}"
+            id_ = f"{first[:12]}-{copy}"
         self._new_ids.add(id_)
         return id_
 
-    def _label(self, path: Path) -> str:
+    def _label(self, path: str) -> str:
         return label_of(path, self._root)
-
-
-def label_of(path: Path, root: str) -> str:
-    """The label that a picture has from its place: its sub-folder's name, none for one that lies in the root itself."""
-    return "" if str(path.parent) == root.rstrip(os.sep) or str(path.parent) == root else path.parent.name
 
 
 class _Absent:
@@ -670,8 +690,9 @@ class _Absent:
         folders: where the pictures were that are away.
     """
 
-    def __init__(self, root: Path, *, everything: bool) -> None:
-        self._root, self._everything = root, everything
+    def __init__(self, root: str, *, everything: bool) -> None:
+        self._afar = is_address(root)  # what was listed is there, and no drive can be missing
+        self._root, self._everything, self._address = Path(root), everything, root
         self._known: dict[Path, bool] = {}
         self.folders: list[str] = []
 
@@ -679,6 +700,10 @@ class _Absent:
         """Whether the entry, whose file is not there, is away."""
         if entry.path.startswith(DISPLACED):
             return False
+        if self._afar:
+            if self._everything and self._address not in self.folders:
+                self.folders.append(self._address)
+            return self._everything
         folder = self._root if self._everything else Path(entry.path).parent
         away = self._everything or self._in_empty_folder(folder)
         if away and str(folder) not in self.folders:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from imgret_tools.engine.explain import NamesClasses
-from imgret_tools.engine.indexing import label_of
 from imgret_tools.engine.runtime import Runtime
 from imgret_tools.engine.search import nearest_rows
 from imgret_tools.errors import ImgretError, NotFound
 from imgret_tools.library.filters import parse_where
 from imgret_tools.records import Entry, Record
+from imgret_tools.sources.source import label_of
 
 _NEIGHBOURS = 10
 
@@ -41,7 +40,7 @@ def give_label(runtime: Runtime, ids: Sequence[str], label: str, *, library: str
                 raise NotFound(
                     "Library {name!r} has no image {id!r}; ids come from search results.", name=writer.card.name, id=id_
                 )
-            of_folder = label_of(Path(entry.path), entry.folder)
+            of_folder = label_of(entry.path, entry.folder)
             labelled.append(replace(entry, label=label or of_folder, label_by_user=bool(label)))
         changed = [entry for entry, (_, old) in zip(labelled, before, strict=True) if entry != old]
         if changed:

@@ -19,13 +19,15 @@ from numpy.typing import NDArray
 from imgret_tools.encoders.protocol import Encoder
 from imgret_tools.engine.indexing import BATCH, DECODERS, LOOK_AHEAD
 from imgret_tools.engine.upkeep import keep_up
-from imgret_tools.errors import ImageError, IndexUnavailable, Message, NotFound
+from imgret_tools.errors import ImgretError, IndexUnavailable, Message, NotFound
 from imgret_tools.library.library import Library
 from imgret_tools.library.view import View
 from imgret_tools.library.writer import Writer
 from imgret_tools.pictures.open import open_picture
 from imgret_tools.pictures.thumbnails import ThumbnailCache
 from imgret_tools.records import Entry, Failure, Progress, ReencodeReport
+from imgret_tools.sources.choose import content_of
+from imgret_tools.sources.source import lies_elsewhere
 
 _PAGE = 1000
 
@@ -138,7 +140,8 @@ class _Run:
         lost = [
             entry
             for entry in _entries(view)
-            if not Path(entry.path).exists() and self._thumbnails.made(entry.sha256, "") is None
+            if not (lies_elsewhere(entry.path, entry.folder) or Path(entry.path).exists())
+            and self._thumbnails.made(entry.sha256, "") is None
         ]
         if lost:
             raise NotFound(
@@ -195,12 +198,13 @@ class _Run:
     def _read(self, entry: Entry, at_least: int) -> _Read:
         """The picture of an entry, made ready for the encoder; runs in a decoding thread."""
         failure = ""
-        for source in (Path(entry.path), self._thumbnails.made(entry.sha256, "")):
-            if source is None:
-                continue
+        for original in (True, False):
             try:
+                source = content_of(entry.path, entry.folder) if original else self._thumbnails.made(entry.sha256, "")
+                if source is None:
+                    continue
                 picture = open_picture(source, at_least=at_least, max_megapixels=self._max_megapixels)
-            except ImageError as error:
+            except (ImgretError, OSError) as error:  # a source elsewhere may be away
                 failure = failure or str(error)
                 continue
             return _Read(self._encoder.prepare(picture.image), from_thumbnail=bool(failure))

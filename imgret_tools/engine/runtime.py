@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
@@ -81,12 +82,16 @@ from imgret_tools.records import (
     Space,
 )
 from imgret_tools.settings import Settings
+from imgret_tools.sources.choose import content_of, source_of
+from imgret_tools.sources.source import inner, is_address, is_under, lies_elsewhere, root_of
 
 TEXT_WEIGHT = 2.5
 """How much a text counts beside a picture in a query of both: cosines of text and picture spread so much less (`mini` on the demo)."""
 _ROW_IS_NOT_ITS_PICTURE = 0.98
 """Cosine below which a stored row and the one made of the file now are of two pictures: decoders of two versions differ less."""
 
+THUMBNAIL = 256
+"""Side in pixels of the pictures in the cache."""
 _ARRIVAL = 120.0
 """Seconds that a call waits for a library that is being made (`Runtime.arriving`)."""
 
@@ -268,7 +273,7 @@ class Runtime:
 
     def index(
         self,
-        folder: Path,
+        folder: Path | str,
         *,
         library: str = "default",
         encoder: str | None = None,
@@ -277,11 +282,12 @@ class Runtime:
         dry_run: bool = False,
         progress: Callable[[Progress], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
+        engine: str = "local",
     ) -> IndexReport:
         """Bring `library` up to date with `folder`; a library that is not there is made first.
 
         Args:
-            folder: where the pictures are.
+            folder: where the pictures are: a folder, or the address of another source (`sources`), as a text.
             library: its name.
             encoder: for a new library, by name or nickname (default: the settings'); an existing one keeps its own, another is
                 refused.
@@ -290,7 +296,10 @@ class Runtime:
             dry_run: tell what would be done, change nothing.
             progress: see `indexing.index_folder`.
             cancelled: see `indexing.index_folder`.
+            engine: see `indexing.index_folder`.
         """
+        if engine not in ("local", "ray") and not engine.startswith("ray://"):
+            raise BadInput("Engine {engine!r} is not known; give local, ray or ray://HOST:PORT.", engine=engine)
         if pixel_size is not None and not 8 <= pixel_size <= 1024:
             raise BadInput("Pixel size {pixel_size} cannot be used; give 8 to 1024.", pixel_size=pixel_size)
         encoder = spec_of(encoder) if encoder else encoder
@@ -306,9 +315,10 @@ class Runtime:
             if not new and not card.images and spec != card.encoder:
                 target = self._begun_again(target, library, str(spec), pixel_size)
             try:
+                used = self.encoder_of(target.card) if spec == card.encoder else self.encoder(str(spec))
                 report = index_folder(
                     target,
-                    self.encoder_of(target.card) if spec == card.encoder else self.encoder(str(spec)),
+                    used,
                     folder,
                     thumbnails=self.thumbnails,
                     pixel_size=pixel_size,
@@ -318,6 +328,10 @@ class Runtime:
                     dry_run=dry_run,
                     progress=progress,
                     cancelled=cancelled,
+                    engine=engine,
+                    make_encoder=partial(
+                        make_encoder, used.name, fingerprint=used.fingerprint, device=self.settings.device
+                    ),
                 )
                 return replace(report, notice=Message.joined((report.notice, self.offer(target.card))))
             except BaseException:
@@ -483,13 +497,13 @@ class Runtime:
             gone: set[str] = set()
             folders = set(writer.card.folders)
             for name in what:
-                folder = str(Path(name).expanduser().resolve())
-                survey = writer.survey(Path(folder))
+                folder = root_of(name)
+                survey = writer.survey(folder, holds=source_of(folder).holds)
                 if writer.entry(name) is not None:
                     gone.add(name)
                 elif (ids := survey.ids()) or folder in folders:
                     gone.update(ids)
-                    folders = {root for root in folders if root != folder and not Path(root).is_relative_to(folder)}
+                    folders = {root for root in folders if root != folder and not is_under(root, folder)}
                 else:
                     known = ", ".join(writer.card.folders) or "none"
                     raise NotFound(
@@ -704,6 +718,8 @@ class Runtime:
         """
         if isinstance(image, Image.Image):
             return image
+        if isinstance(image, Entry) and lies_elsewhere(image.path, image.folder):
+            return self._open_elsewhere(image, at_least)
         path = Path(image.path) if isinstance(image, Entry) else image
         if not path.is_file() or (isinstance(image, Entry) and image.away and not is_its_file(image)):
             raise NotFound(
@@ -716,12 +732,45 @@ class Runtime:
                 "Query picture {name} cannot be used: {error}. Give another picture.", name=path.name, error=error
             ) from error
 
+    def _open_elsewhere(self, entry: Entry, at_least: int) -> Image.Image:
+        """An indexed picture of another source: from the cache as far as that goes, or where it may not be read."""
+        small = self.thumbnails.made(entry.sha256, "")
+        if small is not None and (at_least <= THUMBNAIL or not self._may_read(entry)):
+            return open_picture(small).image
+        try:
+            return open_picture(self._content_elsewhere(entry), at_least=at_least).image
+        except (ImgretError, OSError) as error:
+            if small is not None:
+                return open_picture(small).image
+            raise BadInput(
+                "Query picture {name} cannot be used: {error}. Give another picture.", name=entry.path, error=error
+            ) from error
+
+    def _content_elsewhere(self, entry: Entry) -> bytes | Path:
+        if not self._may_read(entry):
+            raise ImageError("it lies elsewhere, and this process may not read there; index its source again")
+        return content_of(entry.path, entry.folder)
+
+    def _may_read(self, entry: Entry) -> bool:
+        if self.settings.read_only:
+            return False
+        place = inner(entry.folder)
+        if not is_address(place) and any(Path(place).is_relative_to(root) for root in self.settings.roots):
+            return True  # a file inside the roots: what it packs or lists may be read with it
+        return self.settings.may_read(entry.path) or self.settings.may_read(entry.folder)
+
     def thumbnail(self, entry: Entry) -> Path:
         """The cached thumbnail file of an indexed picture, made when it is missing.
 
         Raises:
             ImageError: it is missing and the picture cannot be opened any more.
         """
+        if lies_elsewhere(entry.path, entry.folder):
+            made = self.thumbnails.made(entry.sha256, "")
+            if made is None:
+                picture = open_picture(self._content_elsewhere(entry), at_least=THUMBNAIL)
+                made = self.thumbnails.put(entry.sha256, "", picture.image)
+            return made
         if entry.away and not is_its_file(entry):
             if (made := self.thumbnails.made(entry.sha256, "")) is not None:
                 return made
@@ -1030,7 +1079,7 @@ def hit(
     metadata: dict[str, Scalar] = {name: found for name in shown if (found := getattr(entry, name)) is not None}
     if entry.keywords:
         metadata["keywords"] = entry.keywords.replace("\x1f", ", ")
-    if entry.away or not Path(entry.path).exists():
+    if entry.away or not (lies_elsewhere(entry.path, entry.folder) or Path(entry.path).exists()):
         metadata["away"] = True
     return Hit(
         rank=rank,

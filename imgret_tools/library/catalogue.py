@@ -293,5 +293,6 @@ def mapping_of(entry: Entry) -> Mapping[str, Scalar]:
 
 def under_sql(folder: str) -> tuple[str, list[str]]:
     """The condition that a path lies under `folder`, for SQL; a range, so that the index on paths serves it."""
-    base = folder.rstrip(os.sep) + os.sep
-    return "path >= ? AND path < ?", [base, base[:-1] + chr(ord(os.sep) + 1)]
+    mark = "/" if "://" in folder else os.sep
+    base = folder.rstrip(mark) + mark
+    return "path >= ? AND path < ?", [base, base[:-1] + chr(ord(mark) + 1)]

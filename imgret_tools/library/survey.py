@@ -13,14 +13,17 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Literal
 
 from imgret_tools.library import catalogue
 from imgret_tools.library.catalogue import under_sql
 from imgret_tools.records import Entry
+from imgret_tools.sources.source import Listed
 
 State = Literal["new", "changed"]
 _PAGE = 256
+_VALUES = attrgetter("path", "bytes", "mtime", "mark", "place", "label", "key", "caption")
 ELSEWHERE = -1
 """The inode time of a file that another machine indexed: nobody has looked at it here."""
 DISPLACED = "displaced:"
@@ -35,35 +38,41 @@ class SeenFile:
     path: str
     bytes: int
     mtime: int
-    ctime: int
+    ctime: int | None
     sha256: str | None
+    place: str = ""
+    label: str | None = None
+    key: str = ""
+    caption: str | None = None
 
 
 class Survey:
-    """The comparison of one folder with the catalogue.
+    """The comparison of one folder, or another source, with the catalogue.
 
     Attributes:
-        folder: the folder, a real path.
+        folder: the folder, a real path, or the address of the source.
     """
 
-    def __init__(self, connection: sqlite3.Connection, folder: str) -> None:
+    def __init__(self, connection: sqlite3.Connection, folder: str, *, holds: bool = True) -> None:
         self.folder = folder
         self._connection = connection
-        self._under, self._bounds = under_sql(folder)
+        self._under, self._bounds = under_sql(folder) if holds else ("folder = ?", [folder])
         connection.executescript("""
             DROP TABLE IF EXISTS temp.seen;
             DROP TABLE IF EXISTS temp.lost;
             CREATE TEMP TABLE seen (
                 number INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, bytes INTEGER, mtime INTEGER, ctime INTEGER,
-                sha256 TEXT, state TEXT
+                sha256 TEXT, state TEXT, place TEXT NOT NULL, label TEXT, key TEXT NOT NULL, caption TEXT
             );
             CREATE TEMP TABLE lost (id TEXT PRIMARY KEY) WITHOUT ROWID;
         """)
 
-    def add(self, files: Iterable[tuple[str, int, int, int]]) -> None:
-        """Take in files as (path, bytes, mtime, ctime)."""
+    def add(self, files: Iterable[Listed]) -> None:
+        """Take in what a source has; the mark of change stands where a file's inode time does."""
         self._connection.executemany(
-            "INSERT OR IGNORE INTO seen (path, bytes, mtime, ctime) VALUES (?, ?, ?, ?)", files
+            "INSERT OR IGNORE INTO seen (path, bytes, mtime, ctime, place, label, key, caption) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            map(_VALUES, files),
         )
 
     def compare(self, unread: Sequence[str]) -> None:
@@ -71,17 +80,20 @@ class Survey:
         run = self._connection.execute
         run(f"""
             UPDATE seen SET state = CASE
-                WHEN known.bytes = seen.bytes AND known.mtime = seen.mtime
-                    AND ifnull(nullif(known.ctime, {ELSEWHERE}), seen.ctime) = seen.ctime
+                WHEN seen.bytes IN (-1, known.bytes) AND known.mtime = seen.mtime
+                    AND coalesce(nullif(known.ctime, {ELSEWHERE}), seen.ctime, 0)
+                        = coalesce(seen.ctime, nullif(known.ctime, {ELSEWHERE}), 0)
                 THEN 'same' ELSE 'changed' END
             FROM entries AS known WHERE known.path = seen.path
         """)
         run("UPDATE seen SET state = 'new' WHERE state IS NULL")
-        kept = "".join(" AND NOT (path >= ? AND path < ?)" for _ in unread)
-        bounds = [bound for path in unread for bound in (*under_sql(path)[1],)]
         run(
-            f"INSERT INTO lost SELECT id FROM entries WHERE {self._under}{kept} AND path NOT IN (SELECT path FROM seen)",
-            [*self._bounds, *bounds],
+            f"INSERT INTO lost SELECT id FROM entries WHERE {self._under} AND path NOT IN (SELECT path FROM seen)",
+            self._bounds,
+        )
+        self._connection.executemany(
+            "DELETE FROM lost WHERE id IN (SELECT id FROM entries WHERE path = ? OR (path >= ? AND path < ?))",
+            ((path, *under_sql(path)[1]) for path in unread),
         )
         run(f"INSERT OR IGNORE INTO lost SELECT id FROM entries WHERE path >= '{DISPLACED}' AND path < '{DISPLACED}g'")
 
@@ -110,7 +122,7 @@ class Survey:
         last = 0
         while True:
             found = self._connection.execute(
-                "SELECT number, path, bytes, mtime, ctime, sha256 FROM seen WHERE state = ? AND number > ? "
+                "SELECT number, path, bytes, mtime, ctime, sha256, place, label, key, caption FROM seen WHERE state = ? AND number > ? "
                 "ORDER BY number LIMIT ?",
                 (state, last, _PAGE),
             ).fetchall()

@@ -139,9 +139,14 @@ class Writer:
             self._connection.execute("UPDATE entries SET fed = 0")
             self._connection.execute("DELETE FROM departed")
 
-    def survey(self, folder: Path) -> Survey:
-        """The comparison of a folder's files with the catalogue."""
-        return Survey(self._connection, str(folder))
+    def survey(self, folder: Path | str, *, holds: bool = True) -> Survey:
+        """The comparison of the files of a folder, or of another source, with the catalogue.
+
+        Args:
+            folder: its real path, or its address.
+            holds: its files lie below it; else its entries are those recorded with it.
+        """
+        return Survey(self._connection, str(folder), holds=holds)
 
     def entry(self, id_: str) -> Entry | None:
         """The picture of that id."""

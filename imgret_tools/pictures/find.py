@@ -158,7 +158,7 @@ def walk(
             folder=quoted(str(folder)),
             reason=own_words(error),
         ) from error
-    rules = (_Rules(len(str(folder).rstrip(os.sep)) + 1, _spec(exclude), "exclude"),) if exclude else ()
+    rules = (_Rules(len(str(folder).rstrip(os.sep)) + 1, patterns(exclude), "exclude"),) if exclude else ()
     own = {str(path) for path in leave_out}
     frames: list[_Frame] = []
     found = _entered(str(folder), top, rules)
@@ -249,7 +249,7 @@ def _entered(path: str, entries: list[os.DirEntry[str]], rules: tuple[_Rules, ..
     if IGNORE_FILE in names:
         try:
             lines = Path(path, IGNORE_FILE).read_text(encoding="utf-8-sig").splitlines()
-            rules = (*rules, _Rules(len(path.rstrip(os.sep)) + 1, _spec(lines), IGNORE_FILE))
+            rules = (*rules, _Rules(len(path.rstrip(os.sep)) + 1, patterns(lines), IGNORE_FILE))
         except (OSError, UnicodeDecodeError, BadInput) as error:  # what was to be kept out stays out
             reason = Message(
                 "its {ignore_file} cannot be used ({reason}), so all of the folder is left out",
@@ -260,8 +260,12 @@ def _entered(path: str, entries: list[os.DirEntry[str]], rules: tuple[_Rules, ..
     return _Frame(entries[::-1], rules, _PHOTO_LIBRARY.fullmatch(Path(path).name) is not None)
 
 
-def _spec(lines: Sequence[str]) -> GitIgnoreSpec:
-    """The patterns of `lines`; BadInput names the first that cannot be understood."""
+def patterns(lines: Sequence[str]) -> GitIgnoreSpec:
+    """The patterns of `lines`, in the syntax of .gitignore.
+
+    Raises:
+        BadInput: one cannot be understood; the first of them is named.
+    """
     for number, line in enumerate(lines, 1):
         try:
             GitIgnoreSpec.from_lines([line])

@@ -52,8 +52,8 @@ class ThumbnailCache:
                 return target
         return None
 
-    def put(self, key: str, stamp: object, image: Image.Image) -> Path:
-        """The file of a thumbnail drawn from `image` (upright RGB), in the place of earlier ones of `key`."""
+    def put(self, key: str, stamp: object, image: Image.Image | bytes) -> Path:
+        """The file of a thumbnail drawn from `image` (upright RGB, or made already), in the place of earlier ones of `key`."""
         target = self._target(key, stamp)
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder.chmod(0o700)
@@ -62,7 +62,7 @@ class ThumbnailCache:
         target.parent.mkdir(mode=0o700, exist_ok=True)
         part = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}.tmp")
         try:
-            part.write_bytes(thumbnail(image, self._side))
+            part.write_bytes(image if isinstance(image, bytes) else thumbnail(image, self._side))
             part.chmod(0o600)
             part.replace(target)
         finally:
