@@ -41,7 +41,8 @@ _CORRELATED, _TEXTURE, _FEWEST = 0.9, 1.5, 6
 _PLAIN = 0.995
 _COLOUR_GAP, _GREY_SPREAD = 14.0, 3.0
 _COLOURS = 32  # pixels a side of the planes of colours
-_OVERLAP = 0.75
+_OVERLAP = 0.75  # share of a picture that must lie on the other one for them to be laid on each other
+_HELD = 0.88  # share of the smaller one that must; in a shot from beside it each has something that the other has not
 _FITTING = 0.8  # correlation of coarse planes laid on each other, from which it is worth looking at their details
 _PROMISING, _CERTAIN = 0.3, AGREEING  # shares between which it is worth laying finer planes
 
@@ -335,7 +336,8 @@ def _agreeing(a: Planes, b: Planes, warps: NDArray[np.float64]) -> NDArray[np.fl
     if plain.any():
         alike = _correlation(warped[plain], b[plain], inside[plain]) >= _PLAIN
         shares[plain] = (whole[plain] > 0.9) & alike
-    return np.where(whole >= _OVERLAP, shares, 0).astype(np.float32)
+    held = whole * np.maximum(1, warps[:, 0] * warps[:, 2])
+    return np.where((whole >= _OVERLAP) & (held >= _HELD), shares, 0).astype(np.float32)
 
 
 def _details(planes: Planes) -> Planes:

@@ -1,7 +1,8 @@
 """A list of addresses: a .csv or .parquet with a column `url`, or a .txt with an address a line, here or afar.
 
 Columns `id` (or `key`), `label` (or `class`) and `caption` (or `text`) are carried along. Each address is asked for its change mark
-(HEAD: etag, time of change, size) and read only when that is another one than before.
+(HEAD: etag, time of change, size) and read only when that is another one than before. Web addresses on another host than the list's
+own are asked on public machines only.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
+from urllib.parse import urlsplit
 
 from imgret_tools.errors import BadInput, ImgretError, Message, NotFound, own_words
 from imgret_tools.pictures.find import PassedOver, patterns
@@ -65,11 +67,15 @@ class Addresses:
                         caption=carried["caption"] or None,
                     )
 
-        yield from remote.asked(entries())
+        yield from remote.asked(entries(), guarded=self._leads_away)
 
     def content(self, path: str, *, size: int = UNKNOWN, place: str = "") -> Path | bytes:
         """The bytes at the address."""
-        return remote.read(path, size=size)
+        return remote.read(path, size=size, guarded=self._leads_away(path))
+
+    def _leads_away(self, address: str) -> bool:
+        """Whether an address is of another host than the list: who wrote it may not send us into a private network."""
+        return urlsplit(address).netloc != urlsplit(inner(self.root)).netloc
 
 
 @contextmanager

@@ -30,5 +30,5 @@ def content_of(path: str, folder: str) -> Path | bytes:
     Raises:
         OSError, ImageError, BadInput: it cannot be read now.
     """
-    afar = is_address(path) and not path.startswith(tuple(_OF_SCHEME))
+    afar = is_address(path) and not path.startswith(tuple(_OF_SCHEME)) and not folder.startswith("list:")
     return (Remote(path) if afar else source_of(folder)).content(path)

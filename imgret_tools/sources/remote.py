@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
+from ipaddress import ip_address
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -164,18 +165,25 @@ def _pages_of_s3(system: Any, root: str, start: str) -> Iterator[Facts]:
             yield {**facts, "path": root}
 
 
-def asked(found: Iterator[Listed | PassedOver]) -> Iterator[Listed | PassedOver]:
-    """What was found, with the facts that only a request for each tells; what cannot be asked now is passed over."""
+def asked(
+    found: Iterator[Listed | PassedOver], *, guarded: Callable[[str], bool] = lambda _: False
+) -> Iterator[Listed | PassedOver]:
+    """What was found, with the facts that only a request for each tells; what cannot be asked now is passed over.
+
+    Args:
+        found: what is to be asked for.
+        guarded: whether an address may lead to public machines only.
+    """
     with ThreadPoolExecutor(_ASKING) as askers:
         while page := list(islice(found, 16 * _ASKING)):
-            yield from askers.map(_asked, page)
+            yield from askers.map(lambda one: _asked(one, guarded), page)
 
 
-def _asked(found: Listed | PassedOver) -> Listed | PassedOver:
+def _asked(found: Listed | PassedOver, guarded: Callable[[str], bool]) -> Listed | PassedOver:
     if isinstance(found, PassedOver):
         return found
     try:
-        facts = facts_of(found.path)
+        facts = facts_of(found.path, guarded=guarded(found.path))
     except NotFound:
         return PassedOver(found.path, Message("not there"), kind="missing")
     except ImgretError as error:
@@ -188,13 +196,13 @@ def _asked(found: Listed | PassedOver) -> Listed | PassedOver:
     return Listed(found.path, _size(facts), changed, state, found.place, found.label, found.key, found.caption)
 
 
-def facts_of(address: str) -> Facts:
+def facts_of(address: str, *, guarded: bool = False) -> Facts:
     """What the store says of one file."""
-    system, name = opened(address)
+    system, name = opened(address, guarded=guarded)
     return cast(Facts, _tried(lambda: system.info(name), address))
 
 
-def read(address: str, *, size: int = UNKNOWN, start: int = 0, end: int | None = None) -> bytes:
+def read(address: str, *, size: int = UNKNOWN, start: int = 0, end: int | None = None, guarded: bool = False) -> bytes:
     """A file's bytes (from `start` to `end`), all of one version of it.
 
     Args:
@@ -202,12 +210,13 @@ def read(address: str, *, size: int = UNKNOWN, start: int = 0, end: int | None =
         size: how many the listing said there are in the file.
         start: first byte.
         end: behind the last byte; None reads all of it.
+        guarded: from public machines only.
 
     Raises:
         ImageError: it went, is too large, or changed during every attempt.
         BadInput: the store does not take the credentials.
     """
-    system, name = opened(address)
+    system, name = opened(address, guarded=guarded)
     if end is not None:
         return cast(bytes, _tried(lambda: system.cat_file(name, start=start, end=end), address, one=True))
     for _ in range(ATTEMPTS):
@@ -233,20 +242,21 @@ def read(address: str, *, size: int = UNKNOWN, start: int = 0, end: int | None =
     raise ImageError("it changes while it is read; the next run tries again")
 
 
-def opened(address: str) -> tuple[Any, str]:
-    """fsspec's file system of an address, which keeps no listing, and the name in it.
+def opened(address: str, *, guarded: bool = False) -> tuple[Any, str]:
+    """fsspec's file system of an address, which keeps no listing, and the name in it; `guarded` reaches public machines only.
 
     Raises:
         MissingExtra: what speaks the scheme is not installed.
         BadInput: nobody knows the scheme.
     """
     scheme = address.partition("://")[0]
+    options: dict[str, Any] = {"get_client": _public_client} if guarded and scheme in ("http", "https") else {}
     try:
         with needs("remote"):
             from fsspec.core import url_to_fs
 
             try:
-                return cast(tuple[Any, str], url_to_fs(address, use_listings_cache=False))
+                return cast(tuple[Any, str], url_to_fs(address, use_listings_cache=False, **options))
             except ImportError as error:  # fsspec says which package in words
                 package = {"s3": "s3fs", "gs": "gcsfs", "http": "aiohttp", "https": "aiohttp"}.get(scheme, "fsspec")
                 raise ModuleNotFoundError(own_words(error), name=package) from error
@@ -262,14 +272,33 @@ def opened(address: str) -> tuple[Any, str]:
         raise _said(error, address) from error
 
 
+async def _public_client(**options: Any) -> Any:
+    """An aiohttp session that connects to public addresses only, whatever a name resolves to and a redirect leads to."""
+    import aiohttp
+
+    class Public(aiohttp.TCPConnector):
+        async def _resolve_host(self, *asked: Any, **named: Any) -> Any:
+            found = await super()._resolve_host(*asked, **named)
+            for one in found:
+                address = ip_address(one["host"].partition("%")[0])
+                inside = getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None) or address
+                if not inside.is_global:
+                    raise ImageError("{host} is no public machine, and not the list's own", host=one["host"])
+            return found
+
+    return aiohttp.ClientSession(connector=Public(), **options)
+
+
 def _tried(ask: Callable[[], _T], address: str, *, one: bool = False) -> _T:
     """What `ask` gives, tried again where it fails for a moment; `one`: an error is one picture's, unless no key fits."""
     for attempt in range(ATTEMPTS):
         try:
             return ask()
         except Exception as error:
+            if ours := next((one for one in _chain(error) if isinstance(one, ImgretError)), None):
+                raise ours from None
             names = _names(error)
-            final = isinstance(error, FileNotFoundError | PermissionError | NotADirectoryError) or names & _REFUSED
+            final = isinstance(error, PermissionError) or _is_gone(error) or names & _REFUSED
             if not final and attempt + 1 < ATTEMPTS:
                 time.sleep(PAUSE * 4**attempt)
                 continue
@@ -290,7 +319,7 @@ def _said(error: Exception, address: str) -> ImgretError:
             reason=_words(error),
             keys=_KEYS.get(scheme, "what the store asks for"),
         )
-    if isinstance(error, FileNotFoundError | NotADirectoryError) or "404" in names:
+    if _is_gone(error):
         return NotFound(
             "There is nothing at {address}; give the address of a folder, or of a list of addresses.",
             address=quoted(address),
@@ -301,6 +330,15 @@ def _said(error: Exception, address: str) -> ImgretError:
         reason=_words(error),
         attempts=ATTEMPTS,
     )
+
+
+def _is_gone(error: Exception) -> bool:
+    """Whether a store says that there is nothing; fsspec says that too of a web server that gives no answer."""
+    if "404" in _names(error):
+        return True
+    causes = list(_chain(error))[1:]
+    silent = any(isinstance(one, TimeoutError) or type(one).__module__.startswith("aiohttp") for one in causes)
+    return isinstance(error, FileNotFoundError | NotADirectoryError) and not silent
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -320,7 +358,7 @@ def _names(error: BaseException) -> set[str]:
         answer = getattr(one, "response", None)
         if isinstance(answer, Mapping):
             found.add(str(answer.get("Error", {}).get("Code", "")))
-        found |= {str(code) for code in (getattr(one, "status", ""), getattr(one, "code", "")) if code}
+        found.add(str(one.status if hasattr(one, "status") else getattr(one, "code", "")))
         found.add(str(getattr(answer, "status_code", "")))
     return found - {""}
 

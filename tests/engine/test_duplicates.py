@@ -82,11 +82,11 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ImageTool
         yield ImageTools(runtime)
 
 
-@pytest.mark.parametrize(("shift", "copies"), [(30, True), (100, False)])
-def test_parts_of_a_photo_are_copies_only_where_they_share_most_of_it(shift: int, copies: bool) -> None:
+@pytest.mark.parametrize(("beside", "copies"), [(0, True), (20, True), (60, False), (100, False)])
+def test_of_parts_of_a_photo_only_those_that_hold_each_other_are_copies(beside: int, copies: bool) -> None:
     china = opened(CHINA)
-    left, right = (of_pixels(square(china.crop((x, 0, x + 252, 240)))) for x in (0, shift))
-    laid = np.array([[1, 2 * shift / 252, 1, 0]])
+    left, right = (of_pixels(square(china.crop((x, 0, x + 252, 240)))) for x in (0, beside))
+    laid = np.array([[1, 2 * beside / 252, 1, 0]])
     assert bool(agreements([left], [right], laid)[0] >= AGREEING) == copies
 
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,6 +17,7 @@ from imgret_tools import ImageTools, Runtime, Settings, cli
 from imgret_tools.errors import BadInput, ImageError, NoPictures, NotFound, PathRefused
 from imgret_tools.sources import remote
 from imgret_tools.sources.source import is_address, is_under, label_of, root_of
+from sources.conftest import Site
 from sources.helpers import counts, jpeg
 
 
@@ -273,26 +271,15 @@ def test_patterns_hidden_names_and_other_files_are_passed_over(runtime: Runtime,
     assert report.skipped_kinds["empty"] == 1
 
 
-def test_pages_of_a_web_server_are_read_and_their_changes_seen(runtime: Runtime, tmp_path: Path) -> None:
-    folder = tmp_path / "site"
-    (folder / "cat").mkdir(parents=True)
+def test_pages_of_a_web_server_are_read_and_their_changes_seen(runtime: Runtime, site: Site) -> None:
+    address, folder = site.address, site.folder
+    (folder / "cat").mkdir()
     (folder / "a.png").write_bytes(jpeg())
     (folder / "cat" / "b.png").write_bytes(jpeg())
-
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            address = f"http://127.0.0.1:{server.server_port}"
-            assert counts(runtime.index(address)) == {"added": 2}
-            assert labels_of(runtime) == {"cat": 1}
-            (folder / "a.png").write_bytes(jpeg() + b"\0" * 9)
-            assert counts(runtime.index(address)) == {"updated": 1, "unchanged": 1}
-        finally:
-            server.shutdown()
+    assert counts(runtime.index(address)) == {"added": 2}
+    assert labels_of(runtime) == {"cat": 1}
+    (folder / "a.png").write_bytes(jpeg() + b"\0" * 9)
+    assert counts(runtime.index(address)) == {"updated": 1, "unchanged": 1}
 
 
 def test_only_the_owner_names_addresses(tmp_path: Path, memory: MemoryFileSystem) -> None:

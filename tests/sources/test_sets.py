@@ -16,7 +16,9 @@ from pyarrow import parquet
 from imgret_tools import Runtime
 from imgret_tools.engine import making
 from imgret_tools.errors import BadInput
+from imgret_tools.sources.addresses import Addresses
 from imgret_tools.sources.source import root_of
+from sources.conftest import Site
 from sources.helpers import counts, jpeg
 
 
@@ -30,6 +32,45 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             making.Maker, name, lambda maker, file, real=real: paths.append(file.path) or real(maker, file)
         )
     return paths
+
+
+def test_a_list_leads_to_its_own_host_and_to_public_machines_only(
+    runtime: Runtime, memory: MemoryFileSystem, tmp_path: Path, site: Site
+) -> None:
+    address, folder = site.address, site.folder
+    (folder / "a.png").write_bytes(jpeg())
+    memory.pipe_file("/w/b.png", jpeg())
+    port = address.rpartition(":")[2]
+    lines = [
+        "memory://w/b.png",
+        f"{address}/a.png",
+        f"http://localhost:{port}/a.png",
+    ]
+    (tmp_path / "list.txt").write_text("\n".join(lines))
+    report = runtime.index(tmp_path / "list.txt")
+    assert counts(report) == {"added": 1}
+    assert report.skipped_kinds == {"unreadable": 2}
+    assert "is no public machine" in report.skipped[0].reason
+    (folder / "list.txt").write_text("\n".join(lines[1:3]))
+    report = runtime.index(f"{address}/list.txt")
+    assert counts(report) == {"added": 1}
+    assert report.skipped_kinds == {"unreadable": 1}
+
+
+def test_a_server_that_is_away_keeps_its_pictures_and_one_that_lacks_them_does_not(
+    runtime: Runtime, memory: MemoryFileSystem, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "ab":
+        (site.folder / f"{name}.png").write_bytes(jpeg())
+    memory.pipe_file("/w/list.txt", f"{site.address}/a.png\n{site.address}/b.png".encode())
+    monkeypatch.setattr(Addresses, "_leads_away", lambda *_: False)  # the server is this machine's
+    assert counts(runtime.index("list:memory://w/list.txt")) == {"added": 2}
+    (site.folder / "b.png").unlink()
+    assert counts(runtime.index("list:memory://w/list.txt")) == {"unchanged": 1, "removed": 1}
+    site.close()
+    report = runtime.index("list:memory://w/list.txt")
+    assert report.skipped_kinds == {"unreadable": 2}
+    assert [entry.path for entry in entries_of(runtime)] == [f"{site.address}/a.png"]
 
 
 def test_a_table_of_addresses_carries_ids_labels_and_captions(

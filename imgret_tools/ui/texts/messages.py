@@ -11,6 +11,7 @@ VIETNAMESE: dict[str, str] = {
     "A worker of the cluster has weights {found}, the library was made with {expected}; install the same version there.": "Một tiến trình của cụm có trọng số {found}, thư viện được tạo bằng {expected}; hãy cài cùng phiên bản ở đó.",
     "Ray cannot be used ({reason}); give --engine ray, or ray://HOST:PORT of a cluster that is up.": "Không dùng được Ray ({reason}); hãy dùng --engine ray, hoặc ray://HOST:PORT của một cụm đang chạy.",
     "Engine {engine!r} is not known; give local, ray or ray://HOST:PORT.": "Không biết engine {engine!r}; hãy dùng local, ray hoặc ray://HOST:PORT.",
+    "{host} is no public machine, and not the list's own": "{host} không phải máy công cộng, cũng không phải máy của danh sách",
     "it changes while it is read; the next run tries again": "tệp thay đổi trong lúc đọc; lượt chạy sau sẽ thử lại",
     "it lies elsewhere, and this process may not read there; index its source again": "ảnh nằm ở nơi khác mà tiến trình này không được đọc; hãy lập chỉ mục lại nguồn của nó",
     "{address} cannot be read ({reason}), {attempts} times; try again later. What was done is kept.": "Đã thử {attempts} lần mà không đọc được {address} ({reason}); hãy thử lại sau. Những gì đã làm vẫn được giữ.",
