@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = [
-    {"errors", "files"},
+    {"errors", "files", "hosts"},
     {"extras"},
     {"records", "settings"},
     {"metrics"},

@@ -13,13 +13,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imgret_tools.engine.parallel import each
-from imgret_tools.engine.registration import COARSE, LUMA, MEETING, Pixels, Placements, Planes, placed, samples
+from imgret_tools.engine.registration import (
+    COARSE,
+    LUMA,
+    MEETING,
+    Pixels,
+    Placements,
+    Planes,
+    means,
+    oriented,
+    placed,
+    samples,
+)
 from imgret_tools.library.view import View
 
 PAIRS_AT_ONCE = 256
@@ -60,8 +70,8 @@ def candidates(
     places = view.pixel_places[numbers]
     with_pixels = np.flatnonzero(places >= 0)
     whole, *parts = _low_frequencies(view, places[with_pixels])
-    oriented = [_oriented(whole, turn) for turn in range(8)]
-    cropped = [_oriented(part, 0) for part in parts]
+    turns = [oriented(whole, turn) for turn in range(8)]
+    cropped = [oriented(part, 0) for part in parts]
     rows = np.asarray(view.matrix[numbers])
 
     def look(start: int) -> tuple[int, Pairs]:
@@ -69,9 +79,9 @@ def candidates(
         found = [_best(block @ rows.T, np.arange(start, start + len(block)), _NEAR)]
         own = np.flatnonzero((with_pixels >= start) & (with_pixels < start + len(block)))
         if len(own):
-            waves = oriented[0][own]
-            scores = waves @ oriented[0].T
-            for other in (*oriented[1:], *cropped):
+            waves = turns[0][own]
+            scores = waves @ turns[0].T
+            for other in (*turns[1:], *cropped):
                 np.maximum(scores, waves @ other.T, out=scores)
             found.append(with_pixels[_best(scores, own, _ALIKE)])
         return len(block), numbers[np.sort(np.concatenate(found), axis=1)]
@@ -152,25 +162,5 @@ def _grey(view: View, places: Numbers, side: int) -> Planes:
     grey = np.asarray(LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue, np.float32)
     if side == size:
         return grey
-    boxes = _boxes(size, side)
-    return np.asarray(boxes @ grey @ boxes.T, np.float32)
-
-
-@lru_cache(2)
-def _boxes(size: int, side: int) -> Planes:
-    """The matrix (side, size) that resamples a line by the means of what each new pixel covers."""
-    edges = np.arange(side + 1) * size / side
-    at = np.arange(size)
-    covered = np.minimum(edges[1:, None], at + 1) - np.maximum(edges[:-1, None], at)
-    return (covered.clip(0) * side / size).astype(np.float32)
-
-
-def _oriented(low: Planes, turn: int) -> Planes:
-    """Low frequencies (n, 49) as they were if the pictures were oriented as `registration.turned(picture, turn)`."""
-    signs = (-1.0) ** np.arange(_LOW, dtype=np.float32)
-    turned = low.transpose(0, 2, 1) if turn & 4 else low
-    if turn & 1:
-        turned = turned * signs[None, None, :]
-    if turn & 2:
-        turned = turned * signs[None, :, None]
-    return np.ascontiguousarray(turned.reshape(len(low), -1))
+    fewer = means(size, side)
+    return np.asarray(fewer @ grey @ fewer.T, np.float32)

@@ -165,14 +165,17 @@ def _unit(found: Planes) -> Planes:
 
 def _all_turns(unit: Planes) -> Planes:
     """Low frequencies (n, 144, 8) as they were in each of the eight orientations."""
-    signs = (-1.0) ** np.arange(_FREQUENCIES, dtype=np.float32)
-    whole = unit.reshape(-1, _FREQUENCIES, _FREQUENCIES)
-    found = np.empty((len(whole), _FREQUENCIES, _FREQUENCIES, 8), np.float32)
-    for turn in range(8):
-        own = whole.swapaxes(1, 2) if turn & 4 else whole
-        own = own * signs[None, None, :] if turn & 1 else own
-        found[..., turn] = own * signs[None, :, None] if turn & 2 else own
-    return found.reshape(len(whole), -1, 8)
+    low = unit.reshape(-1, _FREQUENCIES, _FREQUENCIES)
+    return np.stack([oriented(low, turn) for turn in range(8)], axis=2)
+
+
+def oriented(low: Planes, turn: int) -> Planes:
+    """Low frequencies (n, f * f) as those of pictures, (n, f, f), were if the pictures were `turned`."""
+    signs = (-1.0) ** np.arange(low.shape[1], dtype=np.float32)
+    found = low.swapaxes(1, 2) if turn & 4 else low
+    found = found * signs[None, None, :] if turn & 1 else found
+    found = found * signs[None, :, None] if turn & 2 else found
+    return np.ascontiguousarray(found.reshape(len(low), -1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +192,7 @@ class Picture:
 
     def plane(self) -> Pixels:
         """Its grey plane (64, 64), as `placed` takes it."""
-        cells = _means(FINE, COARSE)
+        cells = means(FINE, COARSE)
         return (cells @ self.grey @ cells.T + 0.5).astype(np.uint8)
 
     def turned(self, turn: int) -> Picture:
@@ -200,7 +203,7 @@ class Picture:
 def of_pixels(pixels: Pixels) -> Picture:
     """The picture of pixels (128, 128, 3) uint8."""
     red, green, blue = np.moveaxis(pixels, 2, 0).astype(np.float32)
-    few = _means(FINE, _COLOURS)
+    few = means(FINE, _COLOURS)
     return Picture(
         LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue, few @ np.stack([red - green, blue - green]) @ few.T
     )
@@ -361,15 +364,18 @@ def _same_colours(a: Planes, b: Planes, warp: NDArray[np.float64]) -> bool:
 
 
 @lru_cache(8)
-def _means(size: int, less: int) -> Planes:
-    """The matrix (less, size) that makes `less` means of a line."""
-    return np.repeat(np.eye(less, dtype=np.float32), size // less, axis=1) * np.float32(less / size)
+def means(size: int, less: int) -> Planes:
+    """The matrix (less, size) that resamples a line of `size` pixels by the means of what each of `less` pixels covers."""
+    edges = np.arange(less + 1) * size / less
+    at = np.arange(size)
+    covered = np.minimum(edges[1:, None], at + 1) - np.maximum(edges[:-1, None], at)
+    return (covered.clip(0) * less / size).astype(np.float32)
 
 
 @lru_cache(8)
 def _smooth(size: int, less: int) -> Planes:
     """The matrix (less, size) that makes a line shorter and smooth enough for its slopes to lead far."""
-    return _blur(less, less / 32) @ _means(size, less)
+    return _blur(less, less / 32) @ means(size, less)
 
 
 @lru_cache(8)

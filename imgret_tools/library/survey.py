@@ -19,7 +19,7 @@ from typing import Literal
 from imgret_tools.library import catalogue
 from imgret_tools.library.catalogue import under_sql
 from imgret_tools.records import Entry
-from imgret_tools.sources.source import Listed
+from imgret_tools.sources.source import UNKNOWN, Listed
 
 State = Literal["new", "changed"]
 _PAGE = 256
@@ -80,7 +80,7 @@ class Survey:
         run = self._connection.execute
         run(f"""
             UPDATE seen SET state = CASE
-                WHEN seen.bytes IN (-1, known.bytes) AND known.mtime = seen.mtime
+                WHEN seen.bytes IN ({UNKNOWN}, known.bytes) AND known.mtime = seen.mtime
                     AND coalesce(nullif(known.ctime, {ELSEWHERE}), seen.ctime, 0)
                         = coalesce(seen.ctime, nullif(known.ctime, {ELSEWHERE}), 0)
                 THEN 'same' ELSE 'changed' END

@@ -20,7 +20,7 @@ from imgret_tools.errors import BadInput, ImgretError, Message, NotFound, own_wo
 from imgret_tools.pictures.find import PassedOver, patterns
 from imgret_tools.records import quoted
 from imgret_tools.sources import remote
-from imgret_tools.sources.source import OWN_SCHEMES, UNKNOWN, Listed, inner, is_address, mark_of
+from imgret_tools.sources.source import OWN_SCHEMES, UNKNOWN, Listed, excluded, inner, is_address, mark_of
 
 _URL = ("url", "URL", "image_url", "image")
 _COLUMNS = {
@@ -55,7 +55,7 @@ class Addresses:
                     )
                     yield PassedOver(address, reason, kind="no address")
                 elif spec is not None and spec.match_file(address.partition("://")[2]):
-                    yield PassedOver(address, Message("left out by {source}", source="exclude"), kind="excluded")
+                    yield excluded(address)
                 else:
                     yield Listed(
                         address,

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
-from ipaddress import ip_address
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -23,10 +22,11 @@ from pathspec import GitIgnoreSpec
 
 from imgret_tools.errors import BadInput, ImageError, ImgretError, Message, MissingExtra, NotFound, own_words
 from imgret_tools.extras import needs
+from imgret_tools.hosts import why_refused
 from imgret_tools.pictures.find import PassedOver, patterns, system_folder
 from imgret_tools.pictures.formats import OTHERS, SUFFIXES, missing, suffix_of
 from imgret_tools.records import quoted
-from imgret_tools.sources.source import UNKNOWN, Listed, inner, mark_of
+from imgret_tools.sources.source import UNKNOWN, Listed, excluded, inner, mark_of
 
 ATTEMPTS = 4
 PAUSE = 0.25
@@ -93,7 +93,7 @@ class Remote:
         if any(map(system_folder, folders)):
             return PassedOver(path, Message("system folder: copies, caches or trash"), kind="system folder")
         if spec is not None and spec.match_file(inside):
-            return PassedOver(path, Message("left out by {source}", source="exclude"), kind="excluded")
+            return excluded(path)
         if size == 0:
             return PassedOver(path, Message("empty (zero bytes)"), kind="empty")
         if suffix in OTHERS:
@@ -280,9 +280,7 @@ async def _public_client(**options: Any) -> Any:
         async def _resolve_host(self, *asked: Any, **named: Any) -> Any:
             found = await super()._resolve_host(*asked, **named)
             for one in found:
-                address = ip_address(one["host"].partition("%")[0])
-                inside = getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None) or address
-                if not inside.is_global:
+                if why_refused(one["host"]):
                     raise ImageError("{host} is no public machine, and not the list's own", host=one["host"])
             return found
 

@@ -13,14 +13,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from imgret_tools.errors import BadInput, ImageError, ImgretError, Message, own_words
+from imgret_tools.errors import BadInput, ImageError, ImgretError, own_words
 from imgret_tools.extras import needs
 from imgret_tools.pictures.find import PassedOver, patterns
 from imgret_tools.records import quoted
-from imgret_tools.sources.source import UNKNOWN, Listed, inner, mark_of, separator
-
-_SIGNS = ("dataset_dict.json", "state.json")
-"""Files that `save_to_disk` writes into its folder."""
+from imgret_tools.sources.source import UNKNOWN, Listed, excluded, inner, is_data_set, mark_of, separator
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +38,7 @@ class Rows:
             for number in range(len(rows)):
                 path = f"{self.root}{mark}{split}{mark}{number}"
                 if spec is not None and spec.match_file(f"{split}/{number}"):
-                    yield PassedOver(path, Message("left out by {source}", source="exclude"), kind="excluded")
+                    yield excluded(path)
                     continue
                 facts = beside[number] if beside is not None else {}
                 label = columns.named(facts.get(columns.label))
@@ -95,10 +92,9 @@ def _splits(name: str) -> dict[str, tuple[Any, _Columns, str]]:
     with needs("remote"):
         import datasets
     try:
-        if any((Path(name) / sign).is_file() for sign in _SIGNS):
-            found = datasets.load_from_disk(name)
-        else:
-            found = datasets.load_dataset(name)  # nosec B615: the owner names it; its fingerprint tells a later one apart
+        # No revision is pinned: the owner names the data set, and a later one has another fingerprint.
+        load = datasets.load_from_disk if is_data_set(Path(name)) else datasets.load_dataset
+        found = load(name)
         splits = found if isinstance(found, datasets.DatasetDict) else {"all": found}
         return {split: _prepared(rows, name) for split, rows in splits.items()}
     except ImgretError:

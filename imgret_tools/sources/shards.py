@@ -20,7 +20,7 @@ from imgret_tools.pictures.find import PassedOver, patterns
 from imgret_tools.pictures.formats import SUFFIXES, suffix_of
 from imgret_tools.records import quoted
 from imgret_tools.sources import remote
-from imgret_tools.sources.source import SHARD, UNKNOWN, Listed, inner, is_address, mark_of, separator
+from imgret_tools.sources.source import SHARD, UNKNOWN, Listed, excluded, inner, is_address, mark_of, separator
 
 _SIDECAR = 1 << 20
 """Bytes up to which a file beside a picture is read."""
@@ -41,7 +41,7 @@ class Shards:
             try:
                 for found in _members(shard, mark):
                     if spec is not None and spec.match_file(f"{shard[len(place) :]}{found.path}".lstrip("/\\")):
-                        yield PassedOver(found.path, Message("left out by {source}", source="exclude"), kind="excluded")
+                        yield excluded(found.path)
                     else:
                         yield found
             except (OSError, tarfile.TarError, ImageError) as error:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from imgret_tools.errors import Message
 from imgret_tools.pictures.find import PassedOver
 
 UNKNOWN = -1
@@ -82,6 +83,16 @@ class Source(Protocol):
         ...
 
 
+def excluded(path: str) -> PassedOver:
+    """An entry that a pattern of `exclude` leaves out."""
+    return PassedOver(path, Message("left out by {source}", source="exclude"), kind="excluded")
+
+
+def is_data_set(folder: Path) -> bool:
+    """Whether `datasets` wrote a folder (`save_to_disk`)."""
+    return any((folder / sign).is_file() for sign in ("dataset_dict.json", "state.json"))
+
+
 def is_address(name: str) -> bool:
     """Whether `name` is an address and no path of this machine: its scheme is at least two letters, so that no drive is one."""
     return _SCHEME.match(name) is not None or name.startswith(OWN_SCHEMES)
@@ -113,8 +124,7 @@ def root_of(name: str) -> str:
         return f"{_packed(name)}{name}"
     real = Path(name).expanduser().resolve()
     if real.is_dir():
-        signs = ("dataset_dict.json", "state.json")  # what `datasets` writes into its folders
-        return f"datasets:{real}" if any((real / sign).is_file() for sign in signs) else str(real)
+        return f"datasets:{real}" if is_data_set(real) else str(real)
     return f"{_packed(real.name)}{real}"
 
 
