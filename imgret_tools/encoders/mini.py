@@ -26,8 +26,9 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,7 +39,7 @@ from PIL import Image
 from imgret_tools.encoders import palette
 from imgret_tools.encoders.class_meanings import FILE as MEANINGS_FILE
 from imgret_tools.encoders.class_meanings import class_names, class_vectors
-from imgret_tools.encoders.device import resolve_device
+from imgret_tools.encoders.device import cores, resolve_device
 from imgret_tools.encoders.glossary.vietnamese import in_english
 from imgret_tools.encoders.lite import CLASSES, LITE0, LITE2, Lite, Network, weights_file
 from imgret_tools.encoders.minilm import DIM, MiniLM, model_folder
@@ -57,9 +58,9 @@ _PALETTE_WEIGHT = 0.1  # of the whole row, where a recipe has one
 _TEMPERATURE = 1.5  # of the class probabilities: softer ones bring in the neighbours of the best class
 _TEXT_TEMPERATURE = 0.1  # of a text's likeness to the classes, whose look it takes
 _EDGE = 1  # places of the feature map left out at each side for its centre
-_BATCH = 8  # as fast as 32 on ONNX Runtime, and a quarter of the memory (docs/encoders.md)
+_BATCH = 32  # pictures that torch sees at once; ONNX Runtime has one for each core at a time (docs/encoders.md)
 _SAMPLE = 65536
-_REVISION = "1"  # part of the conversion's key: change it when `network` changes
+_REVISION = "2"  # part of the conversion's key: change it when `network` changes
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +142,13 @@ class _Meanings:
     centre: Rows
 
 
+@cache
+def _meanings() -> _Meanings:
+    vectors = class_vectors()
+    centre = vectors.mean(axis=0)
+    return _Meanings(unit(vectors - centre), centre)
+
+
 class Mini:
     """The embedded default; each tower is loaded when it is first used.
 
@@ -181,30 +189,37 @@ class Mini:
         cropped = image.convert("RGB").resize(
             (self.side, self.side), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side)
         )
-        pixels = np.asarray(cropped, dtype=np.float32).transpose(2, 0, 1)
-        return np.ascontiguousarray(pixels / 127.5 - 1.0)
+        pixels = np.empty((3, self.side, self.side), np.float32)
+        np.divide(np.asarray(cropped).transpose(2, 0, 1), np.float32(127.5), out=pixels)
+        pixels -= 1
+        return pixels
 
     def encode_images(self, prepared: Sequence[NDArray[np.float32]]) -> Rows:
         """Unit rows (n, dim) float32 of n prepared pictures, in order."""
-        rows = np.zeros((len(prepared), self.dim), dtype=np.float32)
-        for start in range(0, len(prepared), _BATCH):
-            batch = prepared[start : start + _BATCH]
-            look, probabilities = self._see(batch)
-            meaning = unit(probabilities @ self._meanings.rows)
-            parts = [(1 - _MEANING_WEIGHT, look), (_MEANING_WEIGHT, meaning)]
-            if self.recipe.has_palette:
-                parts = [((1 - _PALETTE_WEIGHT) * share, part) for share, part in parts]
-                parts.insert(1, (_PALETTE_WEIGHT, palette.palettes(np.stack(batch))))
-            rows[start : start + _BATCH] = unit(np.hstack([np.sqrt(share) * part for share, part in parts]))
-        return rows
+        if self.backend == "onnxruntime":
+            with ThreadPoolExecutor(cores()) as threads:
+                rows = list(threads.map(lambda picture: self._rows(picture[None]), prepared))
+        else:
+            starts = range(0, len(prepared), _BATCH)
+            rows = [self._rows(np.stack(prepared[start : start + _BATCH])) for start in starts]
+        return np.vstack(rows) if rows else np.zeros((0, self.dim), dtype=np.float32)
+
+    def _rows(self, pictures: NDArray[np.float32]) -> Rows:
+        """Unit rows (n, dim) of pictures (n, 3, side, side) in one pass of the network."""
+        look, meaning, _ = self._vision_tower(pictures)
+        parts = [(1 - _MEANING_WEIGHT, look), (_MEANING_WEIGHT, meaning)]
+        if self.recipe.has_palette:
+            parts = [((1 - _PALETTE_WEIGHT) * share, part) for share, part in parts]
+            parts.insert(1, (_PALETTE_WEIGHT, palette.palettes(pictures)))
+        return unit(np.hstack([np.sqrt(share) * part for share, part in parts]))
 
     def encode_texts(self, texts: Sequence[str]) -> Rows:
         """Unit rows (n, dim) float32 of n texts in the images' space, in order; Vietnamese ones by the glossary."""
         rows = np.zeros((len(texts), self.dim), dtype=np.float32)
         if len(texts):
             tower = self._text_tower
-            meaning = unit(tower.encode([in_english(text) for text in texts]) - self._meanings.centre)
-            likeness = meaning @ self._meanings.rows.T / _TEXT_TEMPERATURE
+            meaning = unit(tower.encode([in_english(text) for text in texts]) - _meanings().centre)
+            likeness = meaning @ _meanings().rows.T / _TEXT_TEMPERATURE
             mixture = np.exp(likeness - likeness.max(axis=1, keepdims=True))
             look = unit(mixture @ self._looks)
             # Against a picture's parts, which are weighted too, look and meaning count alike.
@@ -220,7 +235,7 @@ class Mini:
 
     def classify(self, prepared: NDArray[np.float32], *, top: int = 5) -> list[tuple[str, float]]:
         """The `top` likeliest ImageNet classes of one prepared picture, best first: (name, probability in [0, 1])."""
-        probabilities = self._see([prepared])[1][0]
+        probabilities = self._vision_tower(prepared[None])[2][0]
         names = class_names()
         best = np.argsort(-probabilities, kind="stable")[:top]
         return [(names[i], float(probabilities[i])) for i in best]
@@ -232,18 +247,13 @@ class Mini:
         text; the shares of all classes sum to 1 (or to -1 where the text speaks against the picture). What a picture
         has of the text's look beyond its classes is not in it.
         """
-        probabilities = self._see([prepared])[1][0]
-        likeness = self._meanings.rows @ self.encode_texts([text])[0, self._meaning :]
+        probabilities = self._vision_tower(prepared[None])[2][0]
+        likeness = _meanings().rows @ self.encode_texts([text])[0, self._meaning :]
         parts = probabilities * likeness
         total = abs(float(parts.sum())) or 1.0
         names = class_names()
         best = np.argsort(-parts, kind="stable")[:top]
         return [(names[i], float(parts[i]) / total) for i in best]
-
-    def _see(self, prepared: Sequence[NDArray[np.float32]]) -> tuple[Rows, Rows]:
-        """Look (n, 384 a network), unit, and class probabilities (n, 1000) of up to a batch of prepared pictures."""
-        look, probabilities = self._vision_tower(np.stack(prepared))
-        return look, probabilities
 
     @property
     def _text_tower(self) -> MiniLM:
@@ -268,12 +278,6 @@ class Mini:
         """What the classes look like, unit rows (1000, 384 a network)."""
         return unit(np.hstack([class_looks(network) for network in self.recipe.networks]))
 
-    @cached_property
-    def _meanings(self) -> _Meanings:
-        vectors = class_vectors()
-        centre = vectors.mean(axis=0)
-        return _Meanings(unit(vectors - centre), centre)
-
 
 def graph(recipe: Recipe) -> Graph:
     """The image tower of a recipe as `onnx` converts it."""
@@ -284,30 +288,36 @@ def graph(recipe: Recipe) -> Graph:
 
     return Graph(
         name="-".join(network.name for network in recipe.networks),
-        key=_digest(_REVISION, tuple(map(weights_file, recipe.networks))),
+        key=_digest(_REVISION, (*map(weights_file, recipe.networks), MEANINGS_FILE)),
         inputs={"pictures": {0: "n"}},
-        outputs=("look", "probabilities"),
+        outputs=("look", "meaning", "probabilities"),
         build=lambda: network(recipe),
         examples=examples,
+        threads=1,
     )
 
 
 def network(recipe: Recipe) -> nn.Module:
-    """The image tower in torch: pictures (n, 3, side, side) to look (n, 384 a network), unit, and probabilities (n, 1000)."""
+    """The image tower in torch, for pictures (n, 3, side, side): look (n, 384 a network), meaning (n, 384), both unit, and class
+    probabilities (n, 1000).
+
+    The meaning is worked out here and not with numpy, whose matrix product keeps a core spinning after each batch.
+    """
     import torch
     from torch.nn import functional as F  # noqa: N812
 
     lites = [Lite(each) for each in recipe.networks]
-    projections = [projection(lite) for lite in lites]
+    constants = [torch.from_numpy(_meanings().rows), *map(projection, lites)]
 
     class ImageTower(torch.nn.Module):
         def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ImageTower:
-            for i, lite in enumerate(lites):
+            for lite in lites:
                 lite.apply(fn)
-                projections[i] = fn(projections[i])
+            constants[:] = map(fn, constants)
             return self
 
-        def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            meanings, *projections = constants
             looks, shares = [], []
             for lite, directions in zip(lites, projections, strict=True):
                 places = lite.feature_map(pictures)
@@ -315,7 +325,8 @@ def network(recipe: Recipe) -> nn.Module:
                 features = (places.mean((2, 3)) + centre.mean((2, 3))) / 2
                 looks.append(F.normalize(F.normalize(features, dim=-1) @ directions, dim=-1) / len(lites) ** 0.5)
                 shares.append(torch.softmax(lite.classify(features) / _TEMPERATURE, dim=-1) / len(lites))
-            return torch.cat(looks, dim=-1), torch.stack(shares).sum(0)
+            probabilities = torch.stack(shares).sum(0)
+            return torch.cat(looks, dim=-1), F.normalize(probabilities @ meanings, dim=-1), probabilities
 
     return ImageTower()
 

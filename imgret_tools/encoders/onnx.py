@@ -95,6 +95,8 @@ class Graph:
             and not compared: who asks for it must do that on real inputs.
         prepack: whether weights are copied into the order that is fastest for large batches; a network for one short
             text at a time starts sooner and takes half the memory without.
+        threads: that share the work of one batch; 0 for all cores. A network whose callers run it in threads of their own
+            wants 1: no core waits for another then.
     """
 
     name: str
@@ -105,6 +107,7 @@ class Graph:
     examples: Callable[[], Sequence[tuple[Array, ...]]]
     int8: bool = False
     prepack: bool = True
+    threads: int = 0
 
 
 class Unusable(Exception):
@@ -481,7 +484,7 @@ def _session(model: bytes | Path, graph: Graph) -> _Session:
     except ImportError as error:
         raise Unusable(f"onnxruntime cannot be imported ({_one_line(error)})") from error
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = cores()
+    options.intra_op_num_threads = graph.threads or cores()
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # what fails is raised too
     # Idle threads sleep instead of spinning: decoding needs the cores.

@@ -55,6 +55,8 @@ from imgret_tools.sources.source import (
 BATCH = 32
 DECODERS = max(2, min(8, os.cpu_count() or 2))
 LOOK_AHEAD = 2 * BATCH
+FEED = 4 * BATCH
+"""Pictures that Chroma is given at once: a call costs it as much as some twenty rows."""
 _WALK_BLOCK = 1000
 KEY = "id:"
 """Begins the keyword that carries an id which a source gave and that is none of ours."""
@@ -233,8 +235,10 @@ class _Run:
         self._batch: list[tuple[_Waiting, Content]] = []
         self._broken: set[str] = set()
         self._replaced: set[str] = set()
+        self._opening: Future[str] | None = None
         self._feeding: Future[None] | None = None
         self._claimed = set[str]()
+        self._unfed = 0
         self._last_claim = threading.Event()
         self._last_claim.set()
         self._clock_lock = threading.Lock()
@@ -301,8 +305,8 @@ class _Run:
             self._elsewhere() as self._cluster,
         ):
             look_ahead = LOOK_AHEAD if self._cluster is None else self._cluster.look_ahead
-            if not self._dry_run and (reason := self._writer.open_index("indexing")):
-                self.notices.append(Message("{reason} What is new waits for it; exact search has all.", reason=reason))
+            if not self._dry_run:
+                self._opening = self._feeder.submit(self._writer.open_index, "indexing")
             if changed:
                 # A changed file may hold what another one held: all their contents are known before any is judged.
                 self._read_changed(stop)
@@ -411,7 +415,7 @@ class _Run:
         """Keep what was made of a content beside its row: its thumbnail, and what is odd about it."""
         if self._thumbnails is not None and made.thumbnail is not None:
             try:
-                self._thumbnails.put(made.sha256, "", made.thumbnail)
+                self._thumbnails.put(made.sha256, made.thumbnail)
             except OSError as error:  # the picture is none the worse
                 _log.warning("no thumbnail of %s: %s", file.path, error)
         if made.remark:
@@ -525,11 +529,14 @@ class _Run:
             return
         with self._clock("store"):
             self._writer.store([*copies, *pictures], moved=moves)
-        self._feed_chroma()
+        self._unfed += len(pictures) + len(copies) + len(moves)
+        if self._unfed >= FEED:
+            self._unfed = 0
+            self._feed_chroma()
 
     def _feed_chroma(self, *, last: bool = False) -> None:
         """Let Chroma catch up in a thread of its own; with `last`, wait until it has."""
-        if self._dry_run or not self._writer.index_open:
+        if self._dry_run or not self._index_is_open(wait=last):
             return
         if self._feeding is not None and (last or self._feeding.done()):
             feeding, self._feeding = self._feeding, None
@@ -538,6 +545,14 @@ class _Run:
             self._feeding = self._feeder.submit(self._feed)
         if last:
             self._notice_of(self._feeding)
+
+    def _index_is_open(self, *, wait: bool) -> bool:
+        """Whether Chroma can be fed, or after `wait` could be: it is opened beside the decoding of the first pictures."""
+        if self._opening is not None and (wait or self._opening.done()):
+            opening, self._opening = self._opening, None
+            if reason := opening.result():
+                self.notices.append(Message("{reason} What is new waits for it; exact search has all.", reason=reason))
+        return self._opening is None and self._writer.index_open
 
     def _feed(self) -> None:
         with self._clock("store"):

@@ -141,7 +141,7 @@ class _Run:
             entry
             for entry in _entries(view)
             if not (lies_elsewhere(entry.path, entry.folder) or Path(entry.path).exists())
-            and self._thumbnails.made(entry.sha256, "") is None
+            and self._thumbnails.made(entry.sha256) is None
         ]
         if lost:
             raise NotFound(
@@ -200,7 +200,7 @@ class _Run:
         failure = ""
         for original in (True, False):
             try:
-                source = content_of(entry.path, entry.folder) if original else self._thumbnails.made(entry.sha256, "")
+                source = content_of(entry.path, entry.folder) if original else self._thumbnails.made(entry.sha256)
                 if source is None:
                     continue
                 picture = open_picture(source, at_least=at_least, max_megapixels=self._max_megapixels)

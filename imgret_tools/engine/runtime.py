@@ -734,7 +734,7 @@ class Runtime:
 
     def _open_elsewhere(self, entry: Entry, at_least: int) -> Image.Image:
         """An indexed picture of another source: from the cache as far as that goes, or where it may not be read."""
-        small = self.thumbnails.made(entry.sha256, "")
+        small = self.thumbnails.made(entry.sha256)
         if small is not None and (at_least <= THUMBNAIL or not self._may_read(entry)):
             return open_picture(small).image
         try:
@@ -766,16 +766,16 @@ class Runtime:
             ImageError: it is missing and the picture cannot be opened any more.
         """
         if lies_elsewhere(entry.path, entry.folder):
-            made = self.thumbnails.made(entry.sha256, "")
+            made = self.thumbnails.made(entry.sha256)
             if made is None:
                 picture = open_picture(self._content_elsewhere(entry), at_least=THUMBNAIL)
-                made = self.thumbnails.put(entry.sha256, "", picture.image)
+                made = self.thumbnails.put(entry.sha256, picture.image)
             return made
         if entry.away and not is_its_file(entry):
-            if (made := self.thumbnails.made(entry.sha256, "")) is not None:
+            if (made := self.thumbnails.made(entry.sha256)) is not None:
                 return made
             raise ImageError("its file is not on this machine, or another one is at its place")
-        return self.thumbnails.get(entry.sha256, Path(entry.path), "")
+        return self.thumbnails.get(entry.sha256, Path(entry.path))
 
     def parts(self, view: View, query: Query) -> list[Part]:
         """The parts of a query as unit rows (dim,) with their weights; a text beside a picture counts `TEXT_WEIGHT` times.

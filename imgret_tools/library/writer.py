@@ -72,7 +72,7 @@ class Writer:
         self._connection.close()
 
     def open_index(self, doing: str) -> str:
-        """Open Chroma, so that `feed` may be called; files of it that cannot be used are made anew.
+        """Open Chroma, so that `feed` may be called; files of it that cannot be used are made anew. Safe in a thread.
 
         Returns:
             "", or why it cannot be had now (busy elsewhere, server away, too far behind): what is stored then waits.
@@ -82,7 +82,9 @@ class Writer:
         return self._withheld
 
     def _refused(self, doing: str) -> str:
-        if not self._index.is_server and (behind := left_behind(self._connection)):
+        with self._turn:
+            behind = 0 if self._index.is_server else left_behind(self._connection)
+        if behind:
             return Message(
                 "Chroma's own index is left {behind} pictures behind, which would take it too long to take up; "
                 "searches need it no more.",

@@ -237,7 +237,7 @@ def test_our_own_data_folder_is_left_out_wherever_it_lies(photos: Path) -> None:
 
 def test_a_thumbnail_cache_of_ours_is_left_out_whoever_owns_it(photos: Path) -> None:
     """An index of a folder with somebody's data folder in it grew by its own thumbnails on each run."""
-    ThumbnailCache(photos / "data" / "thumbnails").put("id", 1, samples.corners())
+    ThumbnailCache(photos / "data" / "thumbnails").put("id", samples.corners())
     put(photos, "a.jpg")
     assert taken(photos) == ["a.jpg"]
     assert kinds(photos) == {"data/thumbnails": "cache"}

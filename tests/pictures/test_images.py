@@ -638,21 +638,21 @@ def test_thumbnails_fit_and_never_grow(size: tuple[int, int], expected: tuple[in
         assert_colours(small, within=8)
 
 
-def test_cache_draws_once_and_again_when_the_stamp_changes(tmp_path: Path) -> None:
+def test_cache_draws_once_for_each_content(tmp_path: Path) -> None:
     source = samples.rotated_jpeg(tmp_path / "turned.jpg", 6)
     cache = ThumbnailCache(tmp_path / "deep/cache")
-    first = cache.get("id", source, (1, 2))
+    first = cache.get("one", source)
     assert_colours(open_picture(first).image, within=12)
     source.unlink()
-    assert cache.get("id", source, (1, 2)) == first
+    assert cache.get("one", source) == first
     with pytest.raises(ImageError):
-        cache.get("id", source, (1, 3))
-    second = cache.put("id", (1, 3), samples.corners())
+        cache.get("two", source)
+    second = cache.put("two", samples.corners())
     assert second != first
-    assert not first.exists()
-    assert cache.get("id", source, (1, 3)) == second
-    cache.remove("id")
+    assert cache.get("two", source) == second
+    cache.remove("two")
     cache.remove("never there")
+    assert first.exists()
     assert not second.exists()
 
 
@@ -660,7 +660,7 @@ def test_cache_is_private_and_names_are_only_hashes(tmp_path: Path) -> None:
     folder = tmp_path / "cache"
     folder.mkdir(mode=0o755)
     cache = ThumbnailCache(folder)
-    made = cache.put("../../etc/ảnh của tôi.jpg", "stamp/../..", samples.corners())
+    made = cache.put("../../etc/ảnh của tôi.jpg", samples.corners())
     assert made.resolve().is_relative_to(folder.resolve())
     assert set(made.name) <= set("0123456789abcdef-.jpg")
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -675,17 +675,17 @@ def test_cache_survives_threads_its_own_deletion_and_an_empty_leftover(tmp_path:
 
     def draw(_: int) -> bytes:
         gate.wait()
-        return cache.get("id", source, 1).read_bytes()
+        return cache.get("id", source).read_bytes()
 
     with ThreadPoolExecutor(6) as pool:
         assert len(set(pool.map(draw, range(6)))) == 1
-    made = cache.get("id", source, 1)
+    made = cache.get("id", source)
     assert [path for path in (tmp_path / "cache").rglob("*.*") if path.name != "CACHEDIR.TAG"] == [made]
     made.write_bytes(b"")
-    assert cache.get("id", source, 1).stat().st_size
+    assert cache.get("id", source).stat().st_size
     made.unlink()
     made.parent.rmdir()
     (tmp_path / "cache" / "CACHEDIR.TAG").unlink()
     (tmp_path / "cache").rmdir()
-    assert cache.get("id", source, 1) == made
+    assert cache.get("id", source) == made
     assert made.exists()

@@ -393,7 +393,7 @@ class CollectTab:
         thumbnails: list[tuple[str, str]] = []
         for path in (path for path in turns if path is not None):
             try:
-                thumbnail = self._tools.runtime.thumbnails.get(content_hash(path), path, "")
+                thumbnail = self._tools.runtime.thumbnails.get(content_hash(path), path)
             except (ImageError, OSError):
                 continue  # not cleaned yet, or gone this moment: there are others to show
             thumbnails.append((data_url(thumbnail.read_bytes()), path.parent.name))
