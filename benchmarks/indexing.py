@@ -1,7 +1,8 @@
 """Indexing with a seeded ViT-B-32 against the course's loop, in one run on one machine.
 
     python benchmarks/indexing.py --data FOLDER [--photos 96]            images/s of both and their ratio, stage times
-    python benchmarks/indexing.py --data FOLDER --memory 500 5000        peak memory of two sizes of one library, with mini
+    python benchmarks/indexing.py --data FOLDER --mini 1000              photos/s with mini, beside decoding alone and its network alone
+    python benchmarks/indexing.py --data FOLDER --large 60               photos of 12 megapixels with mini, beside a loop of PIL's open and resize
 
 The course's loop opens each file with PIL, gives it to Chroma's `OpenCLIPEmbeddingFunction` and adds it to a collection, one by
 one. The weights are random from a seed: speed does not depend on them, and no hub is needed.
@@ -13,10 +14,9 @@ import argparse
 import itertools
 import resource
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -85,17 +85,48 @@ def ours(folder: Path, weights: Path, data_dir: Path, precision: str) -> tuple[f
         return report.added / report.seconds, report.stages, getattr(encoder, "precision", "")
 
 
-def peak_memory(data: Path, count: int) -> float:
-    """Peak resident MB of a process that indexes `count` photos with `mini`."""
-    with tempfile.TemporaryDirectory() as scratch:
-        pictures(data, count, Path(scratch) / "photos")
-        code = (
-            "import sys, resource; from pathlib import Path; from imgret_tools import Runtime, Settings\n"
-            "Runtime.open(Settings(data_dir=sys.argv[1], encoder='mini')).index(Path(sys.argv[2]))\n"
-            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
-        )
-        command = [sys.executable, "-c", code, f"{scratch}/data", f"{scratch}/photos"]
-        return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+def with_mini(folder: Path, data_dir: Path) -> tuple[float, dict[str, float]]:
+    """Images a second of `Runtime.index` with `mini`, its networks converted beforehand; stage seconds."""
+    from imgret_tools import Runtime, Settings
+
+    with Runtime.open(Settings(data_dir=data_dir, encoder="mini")) as runtime:
+        used = runtime.encoder("mini")
+        used.encode_images([used.prepare(Image.new("RGB", (300, 300)))])
+        report = runtime.index(folder)
+        return report.added / report.seconds, report.stages
+
+
+def ceilings(files: list[Path]) -> tuple[float, float]:
+    """Images a second of `mini`'s opening and resizing alone, on all cores, and of its network alone."""
+    from imgret_tools.encoders import make_encoder
+    from imgret_tools.pictures.open import open_picture
+
+    used = make_encoder("mini")
+    used.encode_images([used.prepare(Image.new("RGB", (300, 300)))])
+    started = time.perf_counter()
+    with ThreadPoolExecutor() as threads:
+        prepared = list(threads.map(lambda file: used.prepare(open_picture(file, at_least=used.side).image), files))
+    decoded = time.perf_counter()
+    used.encode_images(prepared)
+    return len(files) / (decoded - started), len(files) / (time.perf_counter() - decoded)
+
+
+def large(data: Path, count: int, folder: Path) -> list[Path]:
+    """`count` photos of 4000 x 3000, as a camera writes them."""
+    sources = sorted(path for path in data.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))[:count]
+    folder.mkdir(parents=True)
+    made = [folder / f"{number:05}.jpg" for number in range(len(sources))]
+    for source, target in zip(sources, made, strict=True):
+        Image.open(source).convert("RGB").resize((4000, 3000)).save(target, quality=92)
+    return made
+
+
+def pil_loop(files: list[Path], side: int = 224) -> float:
+    """Images a second of PIL's open and resize, one by one."""
+    started = time.perf_counter()
+    for file in files:
+        Image.open(file).convert("RGB").resize((side, side))
+    return len(files) / (time.perf_counter() - started)
 
 
 def main() -> None:
@@ -103,14 +134,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--photos", type=int, default=96)
-    parser.add_argument("--memory", type=int, nargs=2, metavar=("FEW", "MANY"))
+    parser.add_argument("--mini", type=int, metavar="PHOTOS")
+    parser.add_argument("--large", type=int, metavar="PHOTOS")
     given = parser.parse_args()
-    if given.memory:
-        few, many = (peak_memory(given.data, count) for count in given.memory)
-        print(f"peak memory: {few:.0f} MB at {given.memory[0]} photos, {many:.0f} MB at {given.memory[1]}")
-        return
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
+        if given.mini or given.large:
+            files = (large if given.large else pictures)(given.data, given.large or given.mini, folder / "photos")
+            decoding, network = ceilings(files[:400])
+            pace, stages = with_mini(folder / "photos", folder / "data")
+            print(
+                f"mini: {pace:.1f} images/s; decoding alone {decoding:.1f}, the network alone {network:.1f}; stages {stages}"
+            )
+            if given.large:
+                loop = pil_loop(files)
+                print(f"PIL's open and resize alone: {loop:.1f} images/s, ratio {pace / loop:.2f}")
+            return
         files = pictures(given.data, given.photos, folder / "photos")
         weights = checkpoint(folder)
         for precision in ("fp32", "auto"):

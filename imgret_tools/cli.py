@@ -8,6 +8,7 @@ usage. What a command line names may be read. Output prints in any encoding.
 from __future__ import annotations
 
 import codecs
+import gc
 import io
 import json
 import logging
@@ -723,6 +724,7 @@ def version() -> None:
 
 def main() -> None:
     """Run `imgret`; errors become one line and an exit status, never a traceback."""
+    gc.set_threshold(50_000)  # else a tenth of a cold search goes into looking through what was just imported
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             codecs.register_error(f"imgret-{stream.encoding}", partial(_nearest_letters, stream.encoding))

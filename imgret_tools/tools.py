@@ -23,10 +23,8 @@ from PIL import Image
 from pydantic import BeforeValidator, Field
 
 from imgret_tools.comparing.report import Comparison, QuerySetComparison
-from imgret_tools.comparing.run import compare_folder, compare_picture
 from imgret_tools.encoders.unread import is_unicode, shows_nothing
 from imgret_tools.engine import overview
-from imgret_tools.engine.duplicates import find_duplicates
 from imgret_tools.engine.labels import give_label
 from imgret_tools.engine.query import Query, QueryPart, parse_part
 from imgret_tools.engine.runtime import Runtime
@@ -426,6 +424,8 @@ class ImageTools:
         """`compare_metrics` for a query that is typed already, such as an uploaded picture."""
         self._whole_k(k)
         with self._discreet():
+            from imgret_tools.comparing.run import compare_picture
+
             found = compare_picture(
                 self.runtime,
                 image,
@@ -451,6 +451,8 @@ class ImageTools:
         with self._discreet():
             if self.runtime.settings.read_only:
                 raise PathRefused(_NO_PATHS)
+            from imgret_tools.comparing.run import compare_folder
+
             found = compare_folder(
                 self.runtime,
                 self.allowed(folder),
@@ -514,6 +516,8 @@ class ImageTools:
     ) -> DuplicateReport:
         """`find_duplicates` for who wants to see how far it is; who cancels gets what was found so far."""
         with self._discreet():
+            from imgret_tools.engine.duplicates import find_duplicates
+
             found = find_duplicates(
                 self.runtime,
                 library=self.named(library),

@@ -7,8 +7,8 @@ and runs these networks two to three times as fast (docs/encoders.md). A convers
 
     CACHE/onnx/NAME-KEY/   model.onnx   weights.bin   card.json
 
-written beside and renamed, so that it is whole or absent. Its card holds the SHA-256 of both files, compared before
-every use, and how far its answers were from torch's. The weights lie apart from the graph because ONNX Runtime then
+written beside and renamed, so that it is whole or absent. Its card holds size, time and SHA-256 of both files; what has
+another size or time than when it was written (a folder that was copied, too) is hashed before it is used. The weights lie apart from the graph because ONNX Runtime then
 maps them into memory instead of copying them: a text reads only the word vectors it has.
 
 What can go wrong, and what happens then:
@@ -274,17 +274,19 @@ def _load(home: Path, graph: Graph) -> _Session | None:
     try:
         card = json.loads((home / _CARD).read_text(encoding="utf-8"))
         expected = {name: str(card["sha256"][name]) for name in (_MODEL, _WEIGHTS)}
+        written = card.get("written")
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         _log.warning("%s is made again: its card cannot be read (%s)", home, error)
         return None
     try:
+        is_untouched = _stamps(home) == written
         with meanwhile(_import_runtime):  # it takes as long as the hashing, on another core
-            found = {name: _sha256(home / name) for name in expected}
-    except OSError as error:
-        found = {"": str(error)}
-    if found != expected:
+            is_whole = is_untouched or expected == {name: _sha256(home / name) for name in expected}
+    except OSError:
+        is_whole = False
+    if not is_whole:
         _log.warning("%s is made again: its files are not those that were written", home)
         return None
     try:
@@ -310,7 +312,8 @@ def _keep(graph: Graph, model: bytes, home: Path) -> None:
             size_threshold=_ASIDE,
         )
         (beside / _WEIGHTS).touch()  # a tiny network has none that large
-        card = {"name": graph.name, "sha256": {name: _sha256(beside / name) for name in (_MODEL, _WEIGHTS)}}
+        hashes = {name: _sha256(beside / name) for name in (_MODEL, _WEIGHTS)}
+        card = {"name": graph.name, "sha256": hashes, "written": _stamps(beside)}
         (beside / _CARD).write_text(json.dumps(card), encoding="utf-8")
         for name in (_MODEL, _WEIGHTS, _CARD):
             with (beside / name).open("rb+") as file:
@@ -515,6 +518,12 @@ def meanwhile(work: Callable[[], object]) -> Iterator[None]:
 def _import_runtime() -> None:
     with suppress(ImportError):  # `_session` says so
         import onnxruntime  # noqa: F401
+
+
+def _stamps(home: Path) -> dict[str, list[int]]:
+    """Bytes and time of writing (ns) of a conversion's files."""
+    found = {name: (home / name).stat() for name in (_MODEL, _WEIGHTS)}
+    return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in found.items()}
 
 
 def _sha256(file: Path) -> str:

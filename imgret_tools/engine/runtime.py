@@ -29,14 +29,10 @@ from imgret_tools.encoders.unread import Unread, unread
 from imgret_tools.engine.approximate import EXACT_UP_TO, approximate_rows
 from imgret_tools.engine.compose import MOST_PARTS, compose
 from imgret_tools.engine.copies import distinct
-from imgret_tools.engine.exchange import export_rows, import_rows
-from imgret_tools.engine.indexing import index_folder
 from imgret_tools.engine.match import Matcher, Part, match_of
 from imgret_tools.engine.neighbourhood import is_refinable, refined_order
 from imgret_tools.engine.query import Query
-from imgret_tools.engine.reencoding import feed, reencode
 from imgret_tools.engine.search import nearest_rows, ranked
-from imgret_tools.engine.tables import Tables
 from imgret_tools.engine.turns import one_at_a_time
 from imgret_tools.engine.upkeep import keep_up
 from imgret_tools.errors import (
@@ -316,6 +312,8 @@ class Runtime:
                 target = self._begun_again(target, library, str(spec), pixel_size)
             try:
                 used = self.encoder_of(target.card) if spec == card.encoder else self.encoder(str(spec))
+                from imgret_tools.engine.indexing import index_folder
+
                 report = index_folder(
                     target,
                     used,
@@ -368,6 +366,9 @@ class Runtime:
         Raises:
             BadInput: no encoder named, or what `exchange.import_rows` refuses.
         """
+        from imgret_tools.engine.exchange import import_rows
+        from imgret_tools.engine.tables import Tables
+
         source = Tables(rows, table)
         home = self._homes / folder_name(library)
         new = not Library.exists(home)
@@ -395,6 +396,8 @@ class Runtime:
         progress: Callable[[Progress], None] | None = None,
     ) -> ExportReport:
         """Write a library's rows and their table for other programs; see `exchange.export_rows`."""
+        from imgret_tools.engine.exchange import export_rows
+
         return export_rows(self.library(library), rows, table, progress=progress)
 
     def _create(self, home: Path, name: str, encoder: str | None, pixel_size: int | None) -> Library:
@@ -439,6 +442,8 @@ class Runtime:
         Raises:
             NotFound: no such library, or pictures of which neither file nor thumbnail is there.
         """
+        from imgret_tools.engine.reencoding import reencode
+
         target = self.library(library)
         made, notice = self._tried(encoder or target.card.encoder)
         return reencode(
@@ -532,6 +537,8 @@ class Runtime:
             BadInput: the name cannot be used, or another library has it.
             LibraryLocked: the library is being written.
         """
+        from imgret_tools.engine.reencoding import feed
+
         target = self.library(library)
         old, home = target.card.name, self._homes / folder_name(name)
         if home == target.home:
