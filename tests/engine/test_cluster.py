@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import WITH_TESTS, entries_of, multiply, rows_of
+from conftest import WITH_TESTS, entries_of, free_port, multiply, rows_of, wait_until_listening
 
 from imgret_tools import Runtime, Settings
 from imgret_tools.engine import cluster
@@ -120,6 +122,57 @@ def test_a_cluster_with_a_worker_killed_in_the_middle_ends_where_a_local_run_end
         assert entries_of(clustered) == entries
         assert np.array_equal(rows_of(clustered), rows)
         assert all(clustered.thumbnail(entry).stat().st_size for entry in entries[:5])
+
+
+AFAR = """
+import json, sys
+from pathlib import Path
+import fake_encoder
+from imgret_tools import Runtime, Settings
+
+fake_encoder.use()
+with Runtime.open(Settings(data_dir=sys.argv[1], encoder="fake", roots=())) as runtime:
+    print(json.dumps(runtime.index(Path(sys.argv[2]), engine=sys.argv[3]).to_dict()))
+"""
+
+
+@pytest.mark.slow
+def test_a_cluster_is_joined_by_its_address(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fake_encoder
+
+    monkeypatch.setattr("imgret_tools.engine.runtime.make_encoder", fake_encoder.make)
+    environment = os.environ | {"PYTHONPATH": WITH_TESTS, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "7" * 32}
+    port, log = free_port(), tmp_path / "head.log"
+    ray = [Path(sys.executable).with_name("ray"), "start", "--head", "--block", f"--port={free_port()}"]
+    more = ["--num-cpus=2", "--object-store-memory=157286400", "--include-dashboard=false", "--disable-usage-stats"]
+    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as sockets, log.open("wb") as said:
+        head = subprocess.Popen(
+            [*ray, *more, f"--ray-client-server-port={port}", f"--temp-dir={sockets}"],
+            env=environment,
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
+        )
+        try:
+            wait_until_listening(port, head, log, seconds=120)
+            done = subprocess.run(
+                [sys.executable, "-c", AFAR, str(tmp_path / "cluster"), str(photos), f"ray://127.0.0.1:{port}"],
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        finally:
+            os.killpg(head.pid, signal.SIGKILL)
+            head.wait()
+    assert done.returncode == 0, done.stderr[-3000:]
+    with Runtime.open(Settings(data_dir=tmp_path / "local", encoder="fake", roots=())) as local:
+        expected = local.index(photos)
+        entries, rows = entries_of(local), rows_of(local)
+    assert json.loads(done.stdout.splitlines()[-1])["added"] == expected.added
+    with Runtime.open(Settings(data_dir=tmp_path / "cluster", encoder="fake", roots=())) as clustered:
+        assert entries_of(clustered) == entries
+        assert np.array_equal(rows_of(clustered), rows)
 
 
 def test_an_actor_makes_what_a_thread_makes_and_refuses_other_weights(photos: Path) -> None:
