@@ -28,7 +28,7 @@ from imgret_tools.encoders.protocol import Encoder
 from imgret_tools.encoders.unread import Unread, unread
 from imgret_tools.engine.approximate import EXACT_UP_TO, approximate_rows
 from imgret_tools.engine.compose import MOST_PARTS, compose
-from imgret_tools.engine.copies import distinct
+from imgret_tools.engine.copies import distinct, without
 from imgret_tools.engine.match import Matcher, Part, match_of
 from imgret_tools.engine.neighbourhood import is_refinable, refined_order
 from imgret_tools.engine.query import Query
@@ -899,7 +899,7 @@ class Runtime:
         matching = view.matching(where)
         own = view.find(query.image.id) if isinstance(query.image, Entry) else None
         if own is not None:
-            matching = matching[matching != own]
+            matching = without(matching, np.array([own]))
         contents = distinct(view, matching)
         numbers = contents.numbers
         searched, refined = len(numbers), None
