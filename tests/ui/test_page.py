@@ -6,14 +6,14 @@ import inspect
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import pytest
 from conftest import READ_ONLY, ROOT, photo
 
 from imgret_tools.demo import PHOTOS
 from imgret_tools.tools import TOOLS, ImageTools
-from imgret_tools.ui.texts.table import TEXTS, language_of
+from imgret_tools.ui.texts.table import TEXTS, Language, language_of
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -128,6 +128,23 @@ def test_bad_input_gives_a_message(page: Page, app: str) -> None:
     page.locator("#index").click()
     page.wait_for_selector("#report [role=alert]")
     assert "/etc" in page.locator("#report").inner_text()
+
+
+SHIFT = """new PerformanceObserver((list) => {
+  for (const one of list.getEntries()) if (!one.hadRecentInput) window.shift = (window.shift || 0) + one.value;
+}).observe({ type: "layout-shift", buffered: true })"""
+
+
+@pytest.mark.parametrize("width", [390, 1280, 1920])
+@pytest.mark.parametrize("language", get_args(Language))
+def test_what_comes_late_moves_nothing(browser: Browser, app: str, width: int, language: str) -> None:
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    page.add_init_script(SHIFT)
+    page.goto(f"{app}/?lang={language}")
+    page.wait_for_selector("#trying:not(.coming) button")
+    page.wait_for_function("document.querySelector('#hits img')?.complete")
+    assert page.evaluate("window.shift || 0") < 0.02
+    page.close()
 
 
 def test_a_phone_in_vietnamese_needs_no_sideways_scrolling(browser: Browser, app: str) -> None:

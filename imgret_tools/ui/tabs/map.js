@@ -1,6 +1,6 @@
 // The map, on a canvas: drag, pinch and wheel move it; point at a dot, or walk with the arrow keys, to see its picture; the lasso
 // (or Shift and dragging) takes several to the search. Thumbnails are drawn where few pictures are in sight.
-const [MARGIN, DEEPEST, NEAR, MOST_THUMBNAILS, MOST_TAKEN] = [1.1, 60, 12, 120, 300];
+const [MARGIN, DEEPEST, NEAR, MOST_CIRCLES, MOST_THUMBNAILS, MOST_TAKEN] = [1.1, 60, 12, 4000, 120, 300];
 let plot = null; // what is drawn, of the value that the server has sent
 const pictures = new Map(), looked = new Map();
 const { make } = window.imgret;
@@ -8,12 +8,16 @@ const { make } = window.imgret;
 function begin(canvas) {
   const data = JSON.parse(element.querySelector(".imgret-plot").textContent), panel = element.querySelector(".imgret-point");
   const pen = canvas.getContext("2d"), count = data.ids.length, fingers = new Map();
-  let [zoom, cx, cy, at, pinned, wanted, lasso, taken, moved, drawing] = [1, 0, 0, -1, false, null, null, null, 0, 0];
+  let [zoom, cx, cy, at, pinned, wanted, lasso, taken, moved, drawing] = [1, 0, 0, -1, false, null, null, null, 0, 0], sheet = null, numbers = null;
 
   const wide = () => canvas.clientWidth, high = () => canvas.clientHeight;
   const scale = () => (Math.min(wide(), high()) / 2 / MARGIN) * zoom;
-  const place = (index) => [wide() / 2 + (data.x[index] - cx) * scale(), high() / 2 - (data.y[index] - cy) * scale()];
-  const inSight = ([x, y], by = 30) => x > -by && y > -by && x < wide() + by && y < high() + by;
+  const placing = () => { // asks for the size of the canvas once for all dots
+    const [grown, left, top] = [scale(), wide() / 2, high() / 2];
+    return (index) => [left + (data.x[index] - cx) * grown, top - (data.y[index] - cy) * grown];
+  };
+  const place = (index) => placing()(index);
+  const inSight = ([x, y], by = 30, right = wide() + by, bottom = high() + by) => x > -by && y > -by && x < right && y < bottom;
   function draw() {
     drawing ||= requestAnimationFrame(() => {
       drawing = 0;
@@ -26,22 +30,26 @@ function begin(canvas) {
     if (canvas.height !== Math.round(high() * dense)) canvas.height = Math.round(high() * dense);
     pen.setTransform(dense, 0, 0, dense, 0, 0);
     pen.clearRect(0, 0, wide(), high());
-    const size = Math.min(7, (count > 5000 ? 1.5 : count > 1000 ? 2.5 : 4) * Math.sqrt(zoom)), seen = [];
-    for (let index = 0; index < count; index++) if (inSight(place(index))) seen.push(index);
-    const close = seen.length <= MOST_THUMBNAILS, side = seen.length <= 40 ? 64 : 44;
-    data.colours.forEach((colour, number) => {
-      pen.fillStyle = colour;
-      pen.beginPath();
-      for (const index of seen) {
-        if (data.colour[index] !== number) continue;
-        const [x, y] = place(index);
-        if (seen.length > 4000) pen.rect(x - size, y - size, 2 * size, 2 * size);
-        else pen.moveTo(x + size, y), pen.arc(x, y, size, 0, 7);
-      }
-      pen.globalAlpha = taken ? 0.35 : 0.85;
-      pen.fill();
-    });
-    pen.globalAlpha = 1;
+    const size = Math.min(7, (count > 5000 ? 1.5 : count > 1000 ? 2.5 : 4) * Math.sqrt(zoom)), seen = [], spots = [], put = placing();
+    const [right, bottom] = [wide() + 30, high() + 30];
+    for (let index = 0; index < count; index++) {
+      const spot = put(index);
+      if (inSight(spot, 30, right, bottom)) seen.push(index), spots.push(spot);
+    }
+    const close = seen.length <= MOST_THUMBNAILS, side = seen.length <= 40 ? 64 : 44, alpha = taken ? 0.35 : 0.85;
+    if (seen.length > MOST_CIRCLES) squares(seen, spots, Math.max(1, Math.round(size * dense)), alpha);
+    else {
+      pen.globalAlpha = alpha;
+      data.colours.forEach((colour, number) => {
+        pen.fillStyle = colour;
+        pen.beginPath();
+        seen.forEach((index, one) => {
+          if (data.colour[index] === number) pen.moveTo(spots[one][0] + size, spots[one][1]), pen.arc(...spots[one], size, 0, 7);
+        });
+        pen.fill();
+      });
+      pen.globalAlpha = 1;
+    }
     if (close) for (const index of seen) thumbnail(index, side);
     if (taken) for (const index of taken) ring(index, close ? side / 2 : size, data.colours[data.colour[index]], 2);
     if (!close || zoom === 1) names(paper, ink);
@@ -59,6 +67,26 @@ function begin(canvas) {
     }
     canvas.dataset.zoom = zoom.toFixed(2);
     canvas.dataset.at = at < 0 ? "" : data.ids[at];
+  }
+  function squares(seen, spots, half, alpha) { // so many that only their pixels can be set in the time of a frame
+    const { width, height } = canvas, dense = devicePixelRatio || 1;
+    if (sheet?.width !== width || sheet.height !== height) sheet = pen.createImageData(width, height);
+    const pixels = new Uint32Array(sheet.data.buffer), tints = inks().map((ink) => (ink & 0xffffff) | (Math.round(255 * alpha) << 24));
+    pixels.fill(0);
+    for (let one = 0; one < seen.length; one++) {
+      const left = Math.max(0, Math.round(spots[one][0] * dense) - half), right = Math.min(width, Math.round(spots[one][0] * dense) + half);
+      const top = Math.max(0, Math.round(spots[one][1] * dense) - half), bottom = Math.min(height, Math.round(spots[one][1] * dense) + half);
+      for (let y = top; y < bottom && left < right; y++) pixels.fill(tints[data.colour[seen[one]]], y * width + left, y * width + right);
+    }
+    pen.putImageData(sheet, 0, 0);
+  }
+  function inks() { // the colours as numbers
+    if (!numbers) {
+      const strip = Object.assign(document.createElement("canvas"), { width: data.colours.length, height: 1 }).getContext("2d");
+      data.colours.forEach((colour, x) => { strip.fillStyle = colour; strip.fillRect(x, 0, 1, 1); });
+      numbers = [...new Uint32Array(strip.getImageData(0, 0, data.colours.length, 1).data.buffer)];
+    }
+    return numbers;
   }
   function ring(index, size, colour, width) {
     const [x, y] = place(index);
@@ -95,8 +123,8 @@ function begin(canvas) {
 
   function nearest(x, y) {
     let best = -1, least = NEAR;
-    for (let index = 0; index < count; index++) {
-      const [left, top] = place(index), far = Math.hypot(left - x, top - y);
+    for (let index = 0, put = placing(); index < count; index++) {
+      const [left, top] = put(index), far = Math.hypot(left - x, top - y);
       if (far < least) [best, least] = [index, far];
     }
     return best;
@@ -127,7 +155,7 @@ function begin(canvas) {
       const [qx, qy] = path[(i || path.length) - 1];
       return (py > y) !== (qy > y) && x < ((qx - px) * (y - py)) / (qy - py) + px ? !is : is;
     }, false);
-    const found = data.ids.map((_, index) => index).filter((index) => inside(...place(index)));
+    const put = placing(), found = data.ids.map((_, index) => index).filter((index) => inside(...put(index)));
     taken = found.length ? found : null;
     panel.replaceChildren();
     wanted = null;

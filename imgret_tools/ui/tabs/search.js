@@ -88,7 +88,7 @@ function tell(text) {
   one("#status").scrollIntoView({ block: "nearest" });
 }
 async function describe() {
-  const of = (described = { of: state.library + keep.spoken(), libraries: described?.libraries || [], facets: {}, words: [], pictures: [] }).of;
+  const of = (described = { of: state.library + keep.spoken(), libraries: described?.libraries || [], facets: {}, words: [], pictures: [], coming: true }).of;
   const found = await call("describe", { state });
   if (found.error || described.of !== of) return;
   described = { ...found, of };
@@ -114,7 +114,8 @@ function draw() {
     const value = node.matches("input, select, textarea") ? node : node.querySelector("input");
     if (document.activeElement !== value || value.tagName === "SELECT") value.value = state[node.dataset.state] ?? USUAL[node.dataset.state] ?? "";
   }
-  one("#library").replaceChildren(...libraries.map(([name, count]) => make("option", { value: name, textContent: `${name} · ${count}` })));
+  const shelf = libraries.length || !state.library ? libraries : [[state.library, "…"]];
+  one("#library").replaceChildren(...shelf.map(([name, count]) => make("option", { value: name, textContent: `${name} · ${count}` })));
   one("#library").value = state.library || "";
   for (const name of SETTINGS.facets) {
     const choices = described?.facets[name] || [], select = one(`#${name}`);
@@ -129,6 +130,7 @@ function draw() {
   keep.draw();
 }
 function drawTries() {
+  one("#trying").classList.toggle("coming", (!described || Boolean(described.coming)) && !searches());
   const tries = described && (described.words.length || described.pictures.length) && !searches();
   one("#trying").replaceChildren(...(tries ? [
     make("span", { textContent: say("try") }),
