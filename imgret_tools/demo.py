@@ -38,11 +38,21 @@ PHOTOS: dict[str, tuple[str, ...]] = {
 }
 """Files inside packages, by the label they get; several of a subject where there are several."""
 
+_NOT_FOR_ALL = "gradio/"
+"""Begins the files that may not be shown to everybody: one says that it is a stock agency's, of the others nothing is known."""
 
-def collect_demo(folder: Path) -> Path:
-    """Fill `folder` with the demo photos that are installed here, a sub-folder a label; what is there stays."""
+
+def collect_demo(folder: Path, *, public: bool = False) -> Path:
+    """Fill `folder` with the demo photos that are installed here, a sub-folder a label; what is there stays.
+
+    Args:
+        folder: where they go.
+        public: leave out those whose terms are not known to let everybody see them (docs/space.md).
+    """
     for label, names in PHOTOS.items():
         for name in names:
+            if public and name.startswith(_NOT_FOR_ALL):
+                continue
             source, target = _inside_package(name), folder / label / Path(name).name
             if source is not None and not target.exists():
                 target.parent.mkdir(parents=True, exist_ok=True)

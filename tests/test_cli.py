@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from conftest import copy_photos
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 
 

@@ -21,6 +21,8 @@ from imgret_tools import ImageTools, Runtime, Settings
 from imgret_tools.langchain import ImageEmbeddings, ImageRetriever, as_langchain_tools
 from imgret_tools.tools import TOOLS
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ImageTools, Path]]:

@@ -58,7 +58,10 @@ from imgret_tools.mcp import IMAGES, make_mcp, mount
 from imgret_tools.records import Entry, IndexReport
 from imgret_tools.tools import TOOLS
 
-pytestmark = pytest.mark.filterwarnings("ignore:Use `streamable_http_client`:DeprecationWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:Use `streamable_http_client`:DeprecationWarning"),
+]
 
 TOKEN = "only-for-this-test"
 CONFORMANCE = "0.1.13"

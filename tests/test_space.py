@@ -247,7 +247,7 @@ def search(url: str) -> dict[str, object]:
     try:
         endpoints = client.view_api(print_info=False, return_format="dict")["named_endpoints"]
         assert set(endpoints) == READ_ONLY, "a Space is read-only"
-        found = client.predict(text="a lion", k=3, api_name="/search_similar_image")
+        found = client.predict(text="a motorcycle", k=3, api_name="/search_similar_image")
         return dict(json.loads(found))
     finally:
         client.close()
@@ -260,7 +260,10 @@ def test_the_app_starts_as_a_space_does(checkout: Path) -> None:
         found = search(app.url)
         hits = found["hits"]
         assert isinstance(hits, list)
-        assert hits[0]["label"] == "lion"
+        assert hits[0]["label"] == "motorcycle"
+        shown = {path.parent.name for path in app.home.rglob("demo/*/*")}
+        assert "flower" in shown
+        assert "lion" not in shown, "Gradio's examples are not everybody's to show"
         assert all("/" not in hit["path"] and not hit["metadata"].get("folder") for hit in hits)
         assert not any(str(folder) in json.dumps(found) for folder in (app.checkout, app.home, app.temporary))
         if Path("/proc/self/status").exists():

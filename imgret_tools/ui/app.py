@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import secrets
 import sys
 import tempfile
@@ -338,7 +339,7 @@ def serve(
         opened = next((name for name in (library, runtime.default) if folder or _there(runtime, name)), DEMO)
         shown = None if writable else (opened, *also)
         runtime.settings = replace(settings, read_only=not writable, library=opened, only=shown)
-        _prepare(runtime, demo, opened)
+        _prepare(runtime, demo, opened, public=share or bool(os.environ.get("SPACE_ID")))
         tools = ImageTools(runtime)
         page = build_app(
             tools,
@@ -371,7 +372,7 @@ def serve(
             ) from error
 
 
-def _prepare(runtime: Runtime, demo: Path, opened: str) -> None:
+def _prepare(runtime: Runtime, demo: Path, opened: str, *, public: bool) -> None:
     """Make the demo library and load the encoder of the one that is opened, in a thread: the page need not wait for them."""
     begun = threading.Event()
 
@@ -380,7 +381,7 @@ def _prepare(runtime: Runtime, demo: Path, opened: str) -> None:
             if runtime.settings.only is None or DEMO in runtime.settings.only:
                 with runtime.arriving(DEMO):
                     begun.set()
-                    runtime.index(collect_demo(demo), library=DEMO, encoder="mini")
+                    runtime.index(collect_demo(demo, public=public), library=DEMO, encoder="mini")
             with runtime.view(opened) as view:
                 runtime.encode_text(view, "a photo")
             _say(f"Library {opened} is ready.")

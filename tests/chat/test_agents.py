@@ -13,6 +13,8 @@ from wire_servers import KEY, Asked, Step, provider
 
 from imgret_tools import ImageTools
 
+pytestmark = pytest.mark.slow
+
 
 def run(tools: ImageTools, script: str, *arguments: str, **environment: str) -> str:
     settings = tools.runtime.settings

@@ -120,6 +120,7 @@ def content_hash_of(number: int) -> str:
     return hashlib.sha256(picture(number, size=(64, 64))).hexdigest()
 
 
+@pytest.mark.slow
 def test_requests_to_one_host_keep_their_distance(tmp_path: Path, site: Site) -> None:
     site.images()
     urls = tmp_path / "urls.json"

@@ -174,6 +174,7 @@ def test_wrong_content_type_and_suffix_are_not_believed(tmp_path: Path, site: Si
     assert sorted(p.name for p in (tmp_path / "images/fruit/orange").iterdir()) == ["a.png", "b.jpg", "c.jpg"]
 
 
+@pytest.mark.slow
 def test_too_many_requests_holds_the_host_as_long_as_asked(tmp_path: Path, site: Site) -> None:
     refused = iter([True] * 2)
     site.routes.append(
@@ -234,6 +235,7 @@ def test_a_changed_picture_is_not_glued_to_its_old_half(tmp_path: Path, site: Si
     assert (tmp_path / "images/fruit/orange/big.jpg").read_bytes() == picture(2)
 
 
+@pytest.mark.slow
 def test_server_errors_and_silence_are_tried_again(tmp_path: Path, site: Site) -> None:
     tries = iter(range(9))
 
@@ -317,6 +319,7 @@ download(Path(sys.argv[1]), Path(sys.argv[2]), delay=0.012, workers=8, allow_pri
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_killed_in_the_middle_nothing_kept_is_fetched_twice(tmp_path: Path, site: Site, how: signal.Signals) -> None:
     site.images()

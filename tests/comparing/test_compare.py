@@ -416,6 +416,7 @@ def test_another_pixel_size_changes_the_pixel_rows_alone(runtime: Runtime, photo
         assert same == (before.space == "embedding")
 
 
+@pytest.mark.slow
 def test_kept_pixel_statistics_follow_the_library(runtime: Runtime, photos: Path) -> None:
     """Statistics of the rows are kept between comparisons; a library that grew must not be measured with old ones."""
     query = photo("sklearn/datasets/images/china.jpg")
@@ -432,6 +433,7 @@ def test_kept_pixel_statistics_follow_the_library(runtime: Runtime, photos: Path
     assert warm.images == 13
 
 
+@pytest.mark.slow
 def test_who_else_holds_chroma_takes_only_the_hnsw_rows(runtime: Runtime, photos: Path) -> None:
     runtime.index(photos)
     query = photo("sklearn/datasets/images/china.jpg")

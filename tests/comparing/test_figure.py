@@ -20,6 +20,8 @@ from imgret_tools.comparing.report import Comparison, QuerySetComparison, tellin
 from imgret_tools.comparing.run import compare_folder, compare_picture
 from imgret_tools.errors import BadInput
 
+pytestmark = pytest.mark.slow
+
 EVIL = "<img src=x onerror=alert(1)>\"'&"
 
 

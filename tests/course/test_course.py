@@ -79,6 +79,7 @@ def test_the_repositorys_notebooks_are_the_lessons(tmp_path: Path) -> None:
     assert len(made) == len(LESSONS) * len(LANGUAGES)
 
 
+@pytest.mark.slow
 def test_the_command_makes_report_notebooks_and_figures_on_the_demo(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["course", "--lang", "vi", "--out", str(tmp_path / "out"), "--json"])
     assert done.exit_code == 0, done.output
@@ -99,6 +100,7 @@ def test_the_command_makes_report_notebooks_and_figures_on_the_demo(tmp_path: Pa
         assert any(cell.get("outputs") for cell in json.loads(book)["cells"])
 
 
+@pytest.mark.slow
 def test_a_folder_of_ones_own_stays_as_it_is_and_its_names_are_no_markup(tmp_path: Path, mine: Path) -> None:
     before = state(mine)
     made = make_course(tmp_path / "out", folder=mine)

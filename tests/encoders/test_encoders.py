@@ -24,6 +24,8 @@ from imgret_tools.encoders.weights import FIRST_CHOICE, fingerprint
 from imgret_tools.errors import BadInput, EncoderError, NotFound
 from imgret_tools.pictures.pixels import resize_pixels
 
+pytestmark = pytest.mark.slow
+
 TINY = {
     "embed_dim": 48,
     "vision_cfg": {"image_size": 64, "layers": 2, "width": 64, "head_width": 32, "patch_size": 16},

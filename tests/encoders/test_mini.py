@@ -23,6 +23,8 @@ from imgret_tools.encoders.minilm import network as sentence_network
 from imgret_tools.encoders.torchvision_guard import guard_torchvision
 from imgret_tools.errors import BadInput, EncoderError
 
+pytestmark = pytest.mark.slow
+
 
 def shipped(package: str, *parts: str) -> Path:
     """A file inside an installed package, which is not imported."""

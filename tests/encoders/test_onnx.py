@@ -256,6 +256,7 @@ def _convert(folder: str, start: object, answers: object) -> None:
     answers.put((tower.backend, len(count), float(tower(X)[0].sum())))  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_processes_that_convert_at_once_do_it_once(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     start, answers = context.Barrier(3), context.Queue()

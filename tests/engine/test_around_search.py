@@ -51,6 +51,7 @@ def test_a_look_through_a_library_keeps_groups_together(indexed: ImageTools) -> 
         indexed.browse(group="camera")  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_the_map_keeps_far_more_neighbours_than_the_plane(monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(0)
     rows = np.repeat(random.normal(size=(40, 64)), 12, axis=0) + 0.3 * random.normal(size=(480, 64))

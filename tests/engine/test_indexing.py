@@ -265,6 +265,7 @@ def test_another_encoder_is_refused_with_both_names(runtime: Runtime, photos: Pa
         runtime.library().require(encoder="mini", fingerprint="0123")
 
 
+@pytest.mark.slow
 def test_one_process_writes_at_a_time_and_the_refusal_names_it(runtime: Runtime, photos: Path, tmp_path: Path) -> None:
     runtime.index(photos)
     with Runtime.open(Settings(data_dir=tmp_path / "data")) as other, runtime.library().writing():
@@ -285,6 +286,7 @@ INDEX = (
 )
 
 
+@pytest.mark.slow
 def test_kill_at_any_moment_leaves_what_the_next_run_completes(runtime: Runtime, tmp_path: Path) -> None:
     """SIGKILL at seeded moments of the run; then one run completes, with every picture once and every row its own."""
     folder = copy_photos(tmp_path / "photos")

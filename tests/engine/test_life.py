@@ -284,6 +284,7 @@ def test_our_own_data_folder_is_never_indexed(tmp_path: Path, folder: Path) -> N
 # Creating
 
 
+@pytest.mark.slow
 def test_a_first_run_that_fails_leaves_no_name_taken(
     runtime: Runtime, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -324,6 +325,7 @@ with Runtime.open(Settings(data_dir=sys.argv[1], encoder="mini")) as runtime:
 """
 
 
+@pytest.mark.slow
 def test_two_processes_that_make_one_library_lose_no_picture(tmp_path: Path, folder: Path) -> None:
     other = picture(tmp_path / "other" / "x.png", 7).parent
     started = [
@@ -358,6 +360,7 @@ PLACES = ["matching", "entries", "find", "ids", "row", "column", "nearest"]
 """Methods of a View: an index run that ends at the first call of any of them must not be seen by the rest of the call."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("call", ["search", "hnsw", "pixels", "compare", "explain", "suggest"])
 def test_an_index_run_that_ends_in_the_middle_of_a_call_is_not_seen_by_it(

@@ -24,6 +24,8 @@ from imgret_tools.errors import BadInput, LibraryLocked, NotFound
 from imgret_tools.library.library import Library
 from imgret_tools.records import IndexReport
 
+pytestmark = pytest.mark.slow
+
 WATCHER = "import fake_encoder; fake_encoder.use(); from imgret_tools.cli import main; main()"
 
 

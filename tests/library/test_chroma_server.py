@@ -25,6 +25,8 @@ from imgret_tools.library import doctor
 from imgret_tools.records import Hit, SearchReport
 from imgret_tools.settings import ChromaServer
 
+pytestmark = pytest.mark.slow
+
 CHROMA = str(Path(sys.executable).parent / "chroma")
 
 

@@ -243,6 +243,7 @@ def test_a_second_writer_waits_a_moment(library: Library) -> None:
     thread.join()
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_chroma_gives_way_to_a_writer(library: Library) -> None:
     with library.view() as view:
         view.nearest(unit_rows(1)[0], 1, space="cosine")  # keeps Chroma open for a while

@@ -30,6 +30,8 @@ from imgret_tools.library.server import Lease, Server
 from imgret_tools.library.view import View
 from imgret_tools.settings import ChromaServer
 
+pytestmark = pytest.mark.slow
+
 
 class Other(fake_encoder.FakeEncoder):
     """Another encoder, with rows of another width."""

@@ -162,6 +162,7 @@ def test_a_phone_in_vietnamese_needs_no_sideways_scrolling(browser: Browser, app
     context.close()
 
 
+@pytest.mark.slow
 def test_the_api_holds_exactly_the_typed_tools(app: str) -> None:
     from gradio_client import Client
 

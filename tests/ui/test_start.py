@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import get_args
 
 import httpx
+import pytest
 from conftest import WITH_TESTS, serving
 
 from imgret_tools import Runtime, Settings
 from imgret_tools.encoders import NICKNAMES
 from imgret_tools.ui.tabs.index import encoder_choices
 from imgret_tools.ui.texts.table import Language
+
+pytestmark = pytest.mark.slow
 
 # The encoder is made only once the file `gate` is there; `asked` says that it was asked for.
 SERVED = """

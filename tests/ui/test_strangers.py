@@ -283,6 +283,7 @@ def events_of(page: Any) -> list[Any]:
     return [fn for fn in page.fns.values() if fn.fn is not None]
 
 
+@pytest.mark.slow
 def test_no_event_of_the_page_tells_anything(shared: Shared, asked: TestClient) -> None:
     """The page's own events are called as a stranger's script would: with any text in any place, or a file of ours."""
     number = 0
@@ -346,6 +347,7 @@ def test_a_file_of_the_machine_is_no_upload(shared: Shared, asked: TestClient) -
         tells_nothing(shared, answer, sent=path)
 
 
+@pytest.mark.slow
 def test_the_chat_tells_nothing(shared: Shared) -> None:
     talk = Chat(shared.tools, make_model(""))
     for attack in [*shared.attacks(), "what libraries are there", "where are the pictures stored", "show folders"]:
