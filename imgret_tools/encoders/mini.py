@@ -111,7 +111,7 @@ RECIPES = (
 """From the oldest to the latest. One that libraries were made with stays."""
 
 DEFAULT = RECIPES[2]
-"""What `mini` means: the best that indexes about as fast as Lite0 alone. `mini:5` finds more for 2.7 times the time (docs/results.md)."""
+"""What `mini` means: the best that indexes about as fast as Lite0 alone. `mini:5` finds more for three times the time (docs/results.md)."""
 
 
 def recipe_named(spec: str, *, fingerprint: str = "") -> Recipe:

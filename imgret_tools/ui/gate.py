@@ -26,6 +26,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from imgret_tools.errors import Message as Told
+from imgret_tools.ui.texts.messages import translated
+from imgret_tools.ui.texts.table import language_of
+
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 _NAME = "[A-Za-z0-9_-]{1,64}"
@@ -104,8 +108,8 @@ OWN = Limits(upload=2_100_000_000, seconds=3600.0, kept=50_000_000_000, kept_in_
 class Refused(Exception):
     """A request that goes no further: the status, and a sentence that says what was wrong and what to do."""
 
-    def __init__(self, status: int, told: str, wait: float = 0) -> None:
-        super().__init__(told)
+    def __init__(self, status: int, template: str, wait: float = 0, **values: object) -> None:
+        super().__init__(Told(template, **values))
         self.status, self.wait = status, wait
 
 
@@ -164,7 +168,7 @@ class Gate:
         self._from_here(headers, path, method)
         wanted = "GET" if method == "HEAD" else method
         if not any(wanted in methods and known.fullmatch(path) for methods, known in _OPEN):
-            raise Refused(404, f"There is nothing at {path[:80]!r} for {method}.")
+            raise Refused(404, "There is nothing at {path!r} for {method}.", path=path[:80], method=method)
         if method == "POST":
             self._of_a_kind(headers, path)
         passage.admit()
@@ -188,7 +192,8 @@ class Gate:
             name = _name_of(headers.get("host", ""))
             raise Refused(
                 421,
-                f"This app is not asked under the name {name[:80]!r}; use its address, or start it with --allow-host NAME.",
+                "This app is not asked under the name {name!r}; use its address, or start it with --allow-host NAME.",
+                name=name[:80],
             )
 
     def _ours(self, netloc: str) -> bool:
@@ -205,7 +210,7 @@ class Gate:
                 theirs = ""
             same = theirs == headers.get("host", "").lower() and bool(theirs)
             if not same and not (_name_of(theirs) in self.hosts and self._public(theirs)):
-                raise Refused(403, f"Pages of {origin[:80]!r} may not use this app; open its own page.")
+                raise Refused(403, "Pages of {origin!r} may not use this app; open its own page.", origin=origin[:80])
         elif headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             visits = method == "GET" and path == "/" and headers.get("sec-fetch-mode") == "navigate"
             if not visits:
@@ -220,7 +225,12 @@ class Gate:
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         wanted = _SENT_AS.get(path.rstrip("/"), ("application/json",))
         if kind not in wanted and headers.get("content-length") != "0":
-            raise Refused(415, f"Content of type {kind[:60]!r} was sent; {' or '.join(wanted)} is expected.")
+            raise Refused(
+                415,
+                "Content of type {kind!r} was sent; {wanted} is expected.",
+                kind=kind[:60],
+                wanted=" / ".join(wanted),
+            )
 
     # Passwords
 
@@ -264,7 +274,12 @@ class _Passage:
         """
         length = Headers(scope=self._scope).get("content-length", "")
         if length.isdecimal() and int(length) > self._most:
-            raise Refused(413, f"{int(length) / 1e6:.0f} MB were sent; at most {self._most / 1e6:.0f} MB are taken.")
+            raise Refused(
+                413,
+                "{sent:.0f} MB were sent; at most {most:.0f} MB are taken.",
+                sent=int(length) / 1e6,
+                most=self._most / 1e6,
+            )
         if self._uploading:
             limits, sent = self._gate.limits, self._gate.sent
             files, kept = sent.of(self.visitor)
@@ -293,7 +308,9 @@ class _Passage:
             sent.add("", size, count=0)
             over = over or sent.of(self.visitor)[1] > limits.kept or sent.of("")[1] > limits.kept_in_all
         if over:
-            return await self.refuse(Refused(413, f"More than {self._seen / 1e6:.0f} MB cannot be taken; send less."))
+            return await self.refuse(
+                Refused(413, "More than {seen:.0f} MB cannot be taken; send less.", seen=self._seen / 1e6)
+            )
         return message
 
     async def send(self, message: Message) -> None:
@@ -309,7 +326,8 @@ class _Passage:
         """Answer why the request goes no further, if nothing was answered yet; what the app behind receives from then on."""
         if not self.status and not self.refused:
             self.refused = True
-            told = {"error": str(refused), "detail": str(refused)}
+            language = language_of(None, Headers(scope=self._scope).get("accept-language"))
+            told = dict.fromkeys(("error", "detail"), translated(language, refused.args[0]))
             headers = {"Retry-After": str(max(1, round(refused.wait)))} if refused.wait else {}
             headers["Connection"] = "close"  # what is left of the body is not waited for
             await JSONResponse(told, status_code=refused.status, headers=headers)(

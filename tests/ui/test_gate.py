@@ -60,6 +60,15 @@ def test_no_way_in_answers_under_another_name(path: str, host: str) -> None:
     assert "--allow-host" in answer.json()["error"]
 
 
+def test_a_refusal_comes_in_the_browsers_language() -> None:
+    asked = client(gated(limits=Limits(request=1_500_000)))
+    answer = asked.post(
+        "/gradio_api/queue/join", content=b"0" * 2_600_000, headers=JSON | {"accept-language": "vi-VN,en;q=0.5"}
+    )
+    assert answer.status_code == 413
+    assert answer.json()["error"] == "Đã gửi 3 MB; chỉ nhận nhiều nhất 2 MB."
+
+
 @pytest.mark.parametrize(
     "host", ["127.0.0.1", "127.0.0.1:7860", "localhost:7860", "[::1]:7860", "192.168.1.7:80", "LOCALHOST"]
 )

@@ -36,8 +36,8 @@ NOT_ON_THE_PAGE = {
 RAISED = {
     name for name, kind in vars(errors_module).items() if isinstance(kind, type) and issubclass(kind, ImgretError)
 } | {"FetchError", "ModelError", "Message"}
-REASONS = {"PassedOver", "passed"}
-"""What passes a file over: its second argument says why."""
+REASONS = {"PassedOver", "passed", "Refused"}
+"""What passes a file over, or refuses a request: its second argument says why."""
 
 
 def templates(path: Path) -> Iterator[tuple[int, str]]:

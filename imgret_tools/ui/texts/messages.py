@@ -426,6 +426,18 @@ VIETNAMESE: dict[str, str] = {
     # Uploads
     "Zip {name} cannot be read ({error}); make it anew, without a password.": "Không đọc được tệp zip {name} ({error}); hãy tạo lại, không đặt mật khẩu.",
     "Zip {name} would unpack to {count} pictures of {size:.0f} MB; at most {max_files} of {max_bytes:.0f} MB are taken. Split it, or index a folder.": "Tệp zip {name} giải nén ra {count} ảnh nặng {size:.0f} MB; chỉ nhận nhiều nhất {max_files} ảnh, {max_bytes:.0f} MB. Hãy chia nhỏ, hoặc lập chỉ mục một thư mục.",
+    # Requests that go no further
+    "There is nothing at {path!r} for {method}.": "Không có gì ở {path!r} cho {method}.",
+    "The app is busy with as much as it can do at once; try again in a second.": "Ứng dụng đang bận hết mức; hãy thử lại sau một giây.",
+    "This app is not asked under the name {name!r}; use its address, or start it with --allow-host NAME.": "Ứng dụng không trả lời dưới tên {name!r}; hãy dùng địa chỉ của nó, hoặc khởi động với --allow-host NAME.",
+    "Pages of {origin!r} may not use this app; open its own page.": "Trang của {origin!r} không được dùng ứng dụng này; hãy mở trang của chính nó.",
+    "Pages of another site may link to this app but not use it; open its own page.": "Trang của site khác được liên kết tới ứng dụng này nhưng không được dùng nó; hãy mở trang của chính nó.",
+    "Content of type {kind!r} was sent; {wanted} is expected.": "Nội dung gửi lên có kiểu {kind!r}; cần {wanted}.",
+    "Too many wrong passwords were tried; wait a quarter of an hour.": "Đã thử sai mật khẩu quá nhiều lần; hãy đợi mười lăm phút.",
+    "{sent:.0f} MB were sent; at most {most:.0f} MB are taken.": "Đã gửi {sent:.0f} MB; chỉ nhận nhiều nhất {most:.0f} MB.",
+    "So much was uploaded here that no more is taken for now; come back later.": "Đã có quá nhiều tệp được tải lên nên tạm thời không nhận thêm; hãy quay lại sau.",
+    "The request took too long to arrive; send it again.": "Yêu cầu đến quá chậm; hãy gửi lại.",
+    "More than {seen:.0f} MB cannot be taken; send less.": "Không nhận được quá {seen:.0f} MB; hãy gửi ít hơn.",
     # The stages of a run
     "index": "lập chỉ mục",
     "encode": "mã hóa",
