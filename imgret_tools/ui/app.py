@@ -114,9 +114,14 @@ def build_app(
                     collect = CollectTab(tools, language)
                     bound += [(tab, {"label": "collect_tab"}), *collect.bound]
 
-                def refresh(spoken: Language) -> list[object]:
+                def refresh(spoken: Language, *chosen: str | None) -> list[object]:
+                    """All libraries there are to choose from; where one was chosen that has gone, that of the list."""
                     found = [info.name for info in tools.runtime.libraries()]
-                    return [*(gr.update(choices=found) for _ in libraries), index.shelf.drawn(spoken)]
+                    instead = next((name for name in (chosen[-1], *found) if name in found), None)
+                    return [
+                        *(gr.update(choices=found, value=name if name in found else instead) for name in chosen),
+                        index.shelf.drawn(spoken),
+                    ]
 
                 talked = [chat.finished] if start_talk is not None else []
                 changes = [
@@ -129,9 +134,9 @@ def build_app(
                 ]
                 afters: list[Callable[..., Any]] = [*(event.then for event in changes), index.ended.change]
                 for after in afters:
-                    after(refresh, language, [*libraries, index.shelf.listed], api_visibility="private").then(
-                        None, None, None, js=_REFRESH
-                    )
+                    after(
+                        refresh, [language, *libraries], [*libraries, index.shelf.listed], api_visibility="private"
+                    ).then(None, None, None, js=_REFRESH)
 
         def follow(event: gr.EventData) -> list[object]:
             """The other tabs with the library that the search is in."""

@@ -34,7 +34,7 @@ class Slow(fake_encoder.FakeEncoder):
         time.sleep(0.5 * (len(prepared) == 32))
         return super().encode_images(prepared)
 runtime.make_encoder = lambda spec, **_: Slow()
-app._prepare = lambda *_: None
+app._prepare = lambda *_, **__: None
 folder = Path(sys.argv[1])
 app.serve(Settings(data_dir=folder / "data", encoder="mini", roots=(folder,)), folder=folder / "few", library="few", port=int(sys.argv[-1]))
 """
@@ -103,6 +103,10 @@ def test_a_library_is_named_anew_made_the_default_and_deleted_with_a_second_look
     visit.locator("#rename").click()
     renamed = visit.locator("#library_list li", has_text="Vài ảnh")
     renamed.wait_for()
+    visit.wait_for_function("document.querySelector('#chosen_library input').value === 'Vài ảnh'")
+    visit.get_by_role("tab", name="Map").click()
+    visit.wait_for_function("document.querySelector('#map_library input').value === 'Vài ảnh'")
+    visit.get_by_role("tab", name="Index").click()
     visit.locator("#make_default").click()
     renamed.locator("small", has_text=re.compile("^default$")).wait_for()
     Image.new("RGB", (8, 8), "white").save(place / "few" / "new.png")
