@@ -1,4 +1,4 @@
-"""The pictures in README: starts the app on its demo library and photographs it.
+"""The pictures in README: starts the app on those demo photos that may be shown to everybody, and photographs it.
 
 python benchmarks/screenshots.py    (needs a Chromium; writes docs/*.png)
 """
@@ -15,6 +15,8 @@ import time
 from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
+
+from imgret_tools.demo import collect_demo
 
 ROOT = Path(__file__).parent.parent
 PORT = 7899
@@ -68,7 +70,7 @@ def asked(page: Page) -> None:
     page.wait_for_selector("#status p")
     page.get_by_role("tab", name="Chat").click()
     for text, answered in (
-        ("find 4 big cats", "#chat .imgret-answer img"),
+        ("find 4 motorcycles", "#chat .imgret-answer img"),
         ("more like the second one", "#chat li >> nth=7"),
     ):
         page.locator("#chat_box textarea").fill(text)
@@ -78,9 +80,9 @@ def asked(page: Page) -> None:
 
 
 SHOTS = {
-    "search": (DESKTOP, "?text=a+cheetah", searched),
-    "hit": (DESKTOP, "?text=a+cheetah", hit),
-    "compare": (DESKTOP, "?text=a+cheetah", compared),
+    "search": (DESKTOP, "?text=a+motorcycle", searched),
+    "hit": (DESKTOP, "?text=a+motorcycle", hit),
+    "compare": (DESKTOP, "?text=a+motorcycle", compared),
     "map": (DESKTOP, "", mapped),
     "chat": (DESKTOP, "", asked),
     "phone": (PHONE, "?text=con+m%C3%A8o", scrolled),
@@ -91,7 +93,8 @@ def main() -> None:
     """Write the screenshots."""
     (ROOT / "docs").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as data:
-        command = [sys.executable, str(ROOT / "gradio_app.py"), "--port", str(PORT)]
+        photos = collect_demo(Path(data) / "photos", public=True)
+        command = [sys.executable, str(ROOT / "gradio_app.py"), "--port", str(PORT), "--folder", str(photos)]
         environment = os.environ | {"IMGRET_DATA_DIR": data, "IMGRET_ENCODER": "mini", "PYTHONPATH": str(ROOT)}
         with subprocess.Popen(command, env=environment) as server:
             while socket.socket().connect_ex(("127.0.0.1", PORT)):
@@ -99,6 +102,9 @@ def main() -> None:
             with sync_playwright() as playwright:
                 chromium = shutil.which("chromium") or shutil.which("google-chrome")
                 browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+                first = browser.new_page()  # it waits for the encoder
+                first.goto(f"http://127.0.0.1:{PORT}/?text=warm")
+                searched(first)
                 for name, (context, query, shown) in SHOTS.items():
                     page = browser.new_context(**context).new_page()
                     page.goto(f"http://127.0.0.1:{PORT}/{query}")

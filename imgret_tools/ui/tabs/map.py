@@ -125,13 +125,13 @@ class MapTab:
                 ("lasso", "map_lasso", _LASSO, " aria-pressed='false'"),
             )
         )
-        plain = orjson.dumps(data).decode().replace("<", "\\u003c")
+        plain = orjson.dumps(data).decode().replace("&", "\\u0026").replace("<", "\\u003c")
         return (
             f"<p>{escape(told)} {escape(said(language, 'map_hint'))}</p><div class='imgret-map'>"
             f"<div class='imgret-stage'><canvas tabindex='0' role='application' aria-label='{escape(told, quote=True)}'></canvas>"
             f"<div class='imgret-acts'>{acts}</div></div>"
             f"<div><div class='imgret-point' aria-live='polite'></div><ul class='imgret-legend'>{legend}</ul></div></div>"
-            f"<script type='application/json' class='imgret-plot'>{plain}</script>"
+            f"<div hidden class='imgret-plot'>{plain}</div>"
         )
 
 
