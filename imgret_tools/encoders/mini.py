@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 NAME = "mini"
 _MEANING_WEIGHT = 0.1  # of look and meaning
 _PALETTE_WEIGHT = 0.1  # of the whole row, where a recipe has one
+_COLOUR_WEIGHT = 0.2  # of a text's row, where it names colours
 _TEMPERATURE = 1.5  # of the class probabilities: softer ones bring in the neighbours of the best class
 _TEXT_TEMPERATURE = 0.1  # of a text's likeness to the classes, whose look it takes
 _EDGE = 1  # places of the feature map left out at each side for its centre
@@ -227,6 +228,19 @@ class Mini:
             rows[:, : look.shape[1]] = shares[0] * look
             rows[:, self._meaning :] = shares[1] * meaning
         return rows
+
+    def coloured(self, text: str, row: NDArray[np.float32]) -> NDArray[np.float32]:
+        """`row` (dim,) of `text` with the colours that the text names, unit; `row` itself where it names none.
+
+        Not in `encode_texts`: a red picture is no better a piano for "a red piano", so that colours put pictures in order
+        and say nothing of whether one fits (docs/queries.md).
+        """
+        colours = palette.of_words(in_english(text)) if self.recipe.has_palette else None
+        if colours is None:
+            return row
+        found = np.sqrt(1 - _COLOUR_WEIGHT) * row
+        found[self._meaning - palette.DIM : self._meaning] = np.sqrt(_COLOUR_WEIGHT) * colours
+        return np.asarray(found, dtype=np.float32)
 
     @property
     def reading(self) -> Reading:

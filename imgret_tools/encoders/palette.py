@@ -9,6 +9,7 @@ library, which were not used for measuring; it lies beside this file as float16.
 
 from __future__ import annotations
 
+import re
 from functools import cache, reduce
 from pathlib import Path
 
@@ -19,12 +20,20 @@ from imgret_tools.encoders.protocol import Rows
 from imgret_tools.encoders.rows import shipped, unit
 
 FILE = Path(__file__).with_name("palette_mean.npy")
+COLOURS = {
+    "black": (20, 20, 20), "white": (240, 240, 240), "grey": (128, 128, 128), "red": (200, 30, 35), "green": (75, 140, 45),
+    "yellow": (235, 200, 50), "blue": (40, 90, 190), "brown": (130, 85, 50), "purple": (95, 45, 90), "pink": (235, 130, 160),
+    "orange": (240, 130, 30), "gray": (128, 128, 128), "violet": (95, 45, 90),
+}  # fmt: skip
+"""The basic colour terms of English (Berlin & Kay 1969) as things have them, sRGB, and two other spellings."""
+_SHADES = (0.45, 0.6, 0.75, 0.9, 1.05, 1.2)  # times its brightness: a thing lies partly in the light
 BINS = (4, 8, 8)
 """Of luma, blue less luma and red less luma."""
 DIM = BINS[0] * BINS[1] * BINS[2]
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 _GAIN = 1.4  # colour differences beyond 0.5 / 1.4 = 0.36 share the last bin: few pictures have them
+_WORD = re.compile("[a-z]+")
 _STEP = 4  # pixels of the prepared picture that are averaged, each way
 _SPREAD = 0.5  # of the window around the middle, in halves of the side
 
@@ -49,6 +58,22 @@ def histogram(picture: NDArray[np.float32]) -> Rows:
         weights = (weights[:, None] * np.stack([1 - share, share])).reshape(-1, luma.size)
     root = np.sqrt(np.bincount(places.ravel(), weights.ravel(), DIM))
     return np.asarray(root / max(float(np.linalg.norm(root)), 1e-12), np.float32)
+
+
+def of_words(english: str) -> Rows | None:
+    """The unit row (256,) of the colours that an English text names; None where it names none."""
+    named = [word for word in _WORD.findall(english.lower()) if word in COLOURS]
+    if not named:
+        return None
+    return np.asarray(unit(np.sum([_of_colour(word) for word in named], axis=0, keepdims=True))[0])
+
+
+@cache
+def _of_colour(name: str) -> Rows:
+    shades = np.clip(np.outer(_SHADES, COLOURS[name]), 0, 255) / 127.5 - 1
+    flat = np.broadcast_to(shades[:, :, None, None].astype(np.float32), (len(_SHADES), 3, 2 * _STEP, 2 * _STEP))
+    counts = np.mean([histogram(picture) ** 2 for picture in flat], axis=0)
+    return np.asarray(unit((np.sqrt(counts) - common())[None])[0])
 
 
 @cache

@@ -54,3 +54,11 @@ class Encoder(Protocol):
 
     def encode_texts(self, texts: Sequence[str]) -> Rows:
         """Unit rows (n, dim) float32 of n texts in the images' space, in order."""
+
+
+@runtime_checkable
+class SeesColours(Protocol):
+    """An encoder whose rows hold a picture's colours apart from what it shows."""
+
+    def coloured(self, text: str, row: NDArray[np.float32]) -> NDArray[np.float32]:
+        """`row` (dim,) of `text` with the colours that the text names, unit; `row` itself where it names none."""

@@ -67,13 +67,20 @@ Row = NDArray[np.float32]
 class Part:
     """One part of a query: its unit row (d,), its weight (negative: "not"), and whether it is a text.
 
-    `read` says whether the encoder reads anything of the text.
+    `read` says whether the encoder reads anything of the text. `judged` is the unit row by which it is judged whether a
+    picture fits, where that is not `row`, which puts pictures in order.
     """
 
     row: Row
     weight: float
     is_text: bool = False
     read: bool = True
+    judged: Row | None = None
+
+    @property
+    def plain(self) -> Row:
+        """The row that fits are judged by."""
+        return self.row if self.judged is None else self.judged
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +121,7 @@ class Matcher:
         self._known_names: _Names | None = None
         self._known_unlike: tuple[float, float] | None = None
 
-    def closeness(self, view: View, parts: Sequence[Part], cosines: NDArray[np.float64]) -> NDArray[np.float64]:
+    def closeness(self, view: View, parts: Sequence[Part], rows: Row) -> NDArray[np.float64]:
         """How close hits are to a query of these parts, (n,) in [0, 1]; `FAIR` and `STRONG` are the limits.
 
         The cosine with the weighted sum of the parts is the weighted sum of their cosines, and so are its anchors. A
@@ -123,19 +130,20 @@ class Matcher:
         Args:
             view: the library.
             parts: of the query, as `compose` takes them.
-            cosines: (n,) of the hits' rows with the composed row.
+            rows: (n, d) of the hits.
         """
         asked = [part for part in parts if part.weight]
         if not any(part.weight > 0 and part.read for part in asked):
-            return np.zeros(len(cosines))
-        length = float(np.linalg.norm(sum(part.weight * part.row.astype(np.float64) for part in asked)))
+            return np.zeros(len(rows))
+        whole = np.sum([part.weight * part.plain.astype(np.float64) for part in asked], axis=0)
+        length = max(float(np.linalg.norm(whole)), _LEAST_SPREAD)
         totals = np.zeros(4)
         for part in asked:
-            found = self._of_text(view, part.row) if part.is_text else self._of_pictures(view)
+            found = self._of_text(view, part.plain) if part.is_text else self._of_pictures(view)
             chance, *better = (found.chance, found.fair, found.strong, found.best)
             wanted = part.weight > 0 and part.read
             totals += part.weight * np.array([chance, *(better if wanted else [chance] * 3)])
-        return Anchors(*(totals / max(length, _LEAST_SPREAD)).tolist()).closeness(cosines)
+        return Anchors(*(totals / length).tolist()).closeness(np.asarray(rows, np.float64) @ whole / length)
 
     def closeness_of_pixels(self, view: View, row: NDArray[np.uint8], places: NDArray[np.intp]) -> NDArray[np.float64]:
         """How close the pixel rows at `places` are to the pixel row `row` (size * size * 3,), (n,) in [0, 1]."""

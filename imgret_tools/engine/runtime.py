@@ -24,7 +24,7 @@ from PIL import Image
 
 from imgret_tools.encoders import choose, has_newer_recipe, make_encoder, spec_of
 from imgret_tools.encoders.glossary.vietnamese import translate
-from imgret_tools.encoders.protocol import Encoder
+from imgret_tools.encoders.protocol import Encoder, SeesColours
 from imgret_tools.encoders.unread import Unread, unread
 from imgret_tools.engine.approximate import EXACT_UP_TO, approximate_rows
 from imgret_tools.engine.compose import MOST_PARTS, compose
@@ -802,7 +802,9 @@ class Runtime:
         for part in asked:
             if isinstance(part.what, str):
                 row, read = self.encode_text(view, part.what), not self.unread(view, part.what).nothing
-                found.append(Part(row, factor * part.signed, is_text=True, read=read))
+                encoder = self.encoder_of(view.card)
+                wanted = encoder.coloured(part.what, row) if isinstance(encoder, SeesColours) else row
+                found.append(Part(wanted, factor * part.signed, is_text=True, read=read, judged=row))
             elif isinstance(part.what, Entry):
                 found.append(Part(view.row(part.what.id), part.signed))
             else:
@@ -974,8 +976,7 @@ class Runtime:
                 found, values = nearest_rows(view, row, measure, pool, wanted)
                 scores = metric.score(values)
             found, values, scores = found[offset:], values[offset:], scores[offset:]
-            cosines = np.asarray(view.matrix[found] @ row, np.float64)
-            closeness = self.matcher(view).closeness(view, parts, cosines)
+            closeness = self.matcher(view).closeness(view, parts, np.asarray(view.matrix[found]))
         if not searched and where:
             notices += self._nothing_matches(view, where)
         elif wanted > searched:

@@ -171,6 +171,17 @@ def test_why_text_names_the_classes_that_carry_the_hit(mini: Mini, prepared: dic
     assert sum(share for _, share in everything) == pytest.approx(1, abs=1e-4)
 
 
+def test_a_named_colour_puts_pictures_in_order_and_says_nothing_of_the_rest(mini: Mini) -> None:
+    english, plain, vietnamese = mini.encode_texts(["a red bell pepper", "a bell pepper", "ớt chuông đỏ"])
+    asked = mini.coloured("a red bell pepper", english)
+    assert np.linalg.norm(asked) == pytest.approx(1, abs=1e-5)
+    red, blue = (mini.encode_images([mini.prepare(Image.new("RGB", (300, 300), name))])[0] for name in ("red", "blue"))
+    assert (asked - english) @ red > (asked - english) @ blue + 0.05
+    assert mini.coloured("a bell pepper", plain) is plain
+    tinted = mini.coloured("ớt chuông đỏ", vietnamese)
+    assert (tinted - vietnamese) @ red > 0.05
+
+
 def test_a_search_imports_no_torch_once_the_networks_are_converted(mini: Mini, converted: Path) -> None:
     mini.encode_images([mini.prepare(Image.new("RGB", (300, 300)))])
     mini.encode_texts(["both towers are converted now"])

@@ -44,3 +44,30 @@ def test_rows_are_unit_and_tell_colours_apart_that_the_common_part_hides() -> No
 def test_the_common_part_is_that_of_a_mean_of_unit_rows() -> None:
     assert 0.3 < np.linalg.norm(palette.common()) < 1
     assert (palette.common() >= 0).all()
+
+
+@pytest.mark.parametrize("name", sorted({"red", "green", "yellow", "blue", "black", "white"}))
+def test_a_named_colour_is_nearest_to_pictures_of_it(name: str) -> None:
+    shown = {
+        "red": flat(0.7, 0.1, 0.1),
+        "green": flat(0.3, 0.55, 0.2),
+        "yellow": flat(0.9, 0.8, 0.2),
+        "blue": flat(0.15, 0.3, 0.7),
+        "black": flat(0.05, 0.05, 0.05),
+        "white": flat(0.95, 0.95, 0.95),
+    }
+    row = palette.of_words(f"A {name.upper()} thing")
+    assert row is not None
+    assert np.linalg.norm(row) == pytest.approx(1, abs=1e-5)
+    likeness = palettes(np.stack(list(shown.values()))) @ row
+    assert list(shown)[int(likeness.argmax())] == name
+
+
+def test_words_without_a_colour_name_none_and_two_colours_are_both_asked_for() -> None:
+    assert palette.of_words("a bell pepper, reddish") is None
+    both, red, blue = (palette.of_words(text) for text in ("red and blue", "red", "blue"))
+    assert both is not None
+    assert red is not None
+    assert blue is not None
+    assert both @ red == pytest.approx(both @ blue, abs=0.02)
+    assert both @ red > red @ blue

@@ -112,7 +112,7 @@ def test_what_is_known_of_an_encoder_is_kept_and_made_anew_when_damaged(fake: Im
             kept.write_bytes(content)
             matcher = Matcher(FakeEncoder(), tmp_path / "cache")  # type: ignore[arg-type]
             parts = fake.runtime.parts(view, Query("a cat"))
-            found = matcher.closeness(view, parts, np.array([float(parts[0].row @ view.matrix[0])]))
+            found = matcher.closeness(view, parts, np.asarray(view.matrix[:1]))
             assert float(found[0]) == pytest.approx(first, abs=1e-4)
             assert np.load(kept).shape == (1000, FakeEncoder.dim)
 
