@@ -176,10 +176,10 @@ def test_a_named_colour_puts_pictures_in_order_and_says_nothing_of_the_rest(mini
     asked = mini.coloured("a red bell pepper", english)
     assert np.linalg.norm(asked) == pytest.approx(1, abs=1e-5)
     red, blue = (mini.encode_images([mini.prepare(Image.new("RGB", (300, 300), name))])[0] for name in ("red", "blue"))
-    assert (asked - english) @ red > (asked - english) @ blue + 0.05
+    assert (asked - english) @ red > (asked - english) @ blue + 0.02
     assert mini.coloured("a bell pepper", plain) is plain
     tinted = mini.coloured("ớt chuông đỏ", vietnamese)
-    assert (tinted - vietnamese) @ red > 0.05
+    assert (tinted - vietnamese) @ red > (tinted - vietnamese) @ blue + 0.02
 
 
 def test_a_search_imports_no_torch_once_the_networks_are_converted(mini: Mini, converted: Path) -> None:
