@@ -92,8 +92,8 @@ def phrases() -> Iterator[str]:
     things = ("cat", "lion", "flower", "tower", "motorcycle", "rocket", "coin", "clock", "page", "cup", "face", "moon",
               "wall", "toy", "bridge", "bird", "tree", "car", "dog")  # fmt: skip
     places = ("", " at night", " on a table", " in the rain", " by the sea", " in a city", " on grass", " far away")
-    for place, thing, kind in itertools.product(places, things, kinds):
-        yield f"a {kind} {thing}{place}"
+    for article, place, thing, kind in itertools.product(("a", "one", "that", "some"), places, things, kinds):
+        yield f"{article} {kind} {thing}{place}"
 
 
 def pieces(photos: Path, folder: Path, count: int, seed: int) -> list[Path]:
