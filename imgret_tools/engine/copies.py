@@ -38,25 +38,25 @@ def distinct(view: View, numbers: Numbers) -> Distinct:
     return _distinct(view, numbers)
 
 
-def without(numbers: Numbers, gone: Numbers) -> Numbers:
-    """Row numbers (ascending, each once) that are not among `gone`."""
-    places = _places(numbers, gone)
-    return np.delete(numbers, places[places >= 0])
-
-
-def _places(numbers: Numbers, some: Numbers) -> Numbers:
-    """Where each of `some` stands in `numbers` (ascending), -1 where it does not: no pass over a million others."""
+def places_in(numbers: Numbers, some: Numbers) -> Numbers:
+    """Where each of `some` stands in the row numbers `numbers` (ascending), -1 where it does not: no pass over a million others."""
     if not len(numbers):
         return np.full(len(some), -1)
     places = np.searchsorted(numbers, some)
     return np.where(numbers[np.minimum(places, len(numbers) - 1)] == some, places, -1)
 
 
+def without(numbers: Numbers, gone: Numbers) -> Numbers:
+    """Row numbers (ascending, each once) that are not among `gone`."""
+    places = places_in(numbers, gone)
+    return np.delete(numbers, places[places >= 0])
+
+
 def _distinct(view: View, numbers: Numbers) -> Distinct:
     twins, groups = view.twins
     if not len(twins):
         return Distinct(numbers)
-    among = _places(numbers, twins) >= 0
+    among = places_in(numbers, twins) >= 0
     twins, groups = twins[among], groups[among]
     _, first, counts = np.unique(groups, return_index=True, return_counts=True)
     spare = np.delete(twins, first)

@@ -9,6 +9,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from imgret_tools.engine.copies import places_in
 from imgret_tools.engine.query import Query
 from imgret_tools.engine.refine import Refined, refine
 from imgret_tools.errors import BadInput, StorageError
@@ -95,9 +96,7 @@ def _before(view: View) -> tuple[Refined | None, Numbers | None]:
     refined = None if older is None else _refined(older[1])
     if older is None or refined is None:
         return None, None
-    numbers = older[0]
-    places = np.minimum(np.searchsorted(numbers, view.numbers), len(numbers) - 1)
-    return refined, np.where(numbers[places] == view.numbers, places, -1).astype(np.intp)
+    return refined, places_in(older[0], view.numbers)
 
 
 def _arrays(refined: Refined) -> derived.Arrays:

@@ -57,11 +57,11 @@ class ThumbnailCache:
         target = self._target(key)
         part = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}.tmp")
         try:
-            _write(part, content)
-        except FileNotFoundError:
-            self._make_folder(target.parent)
-            _write(part, content)
-        try:
+            try:
+                _write(part, content)
+            except FileNotFoundError:
+                self._make_folder(target.parent)
+                _write(part, content)
             part.replace(target)
         except BaseException:
             part.unlink(missing_ok=True)

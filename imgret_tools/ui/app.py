@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import secrets
 import sys
 import tempfile
@@ -344,7 +343,7 @@ def serve(
         opened = next((name for name in (library, runtime.default) if folder or _there(runtime, name)), DEMO)
         shown = None if writable else (opened, *also)
         runtime.settings = replace(settings, read_only=not writable, library=opened, only=shown)
-        _prepare(runtime, demo, opened, public=share or bool(os.environ.get("SPACE_ID")))
+        _prepare(runtime, demo, opened, public=share or bool(settings.hosts))
         tools = ImageTools(runtime)
         page = build_app(
             tools,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import random
@@ -25,6 +26,7 @@ from PIL import Image, ImageCms
 from samples import CORNERS, SIZE
 
 from imgret_tools.errors import BadInput, ImageError, NotFound
+from imgret_tools.pictures import thumbnails
 from imgret_tools.pictures.find import content_hash, find_images
 from imgret_tools.pictures.formats import SUFFIXES
 from imgret_tools.pictures.open import JPEG_HEADROOM, open_picture
@@ -666,6 +668,21 @@ def test_cache_is_private_and_names_are_only_hashes(tmp_path: Path) -> None:
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert stat.S_IMODE(made.parent.stat().st_mode) == 0o700
     assert stat.S_IMODE(made.stat().st_mode) == 0o600
+
+
+def test_a_full_disk_leaves_no_half_of_a_thumbnail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = ThumbnailCache(tmp_path / "cache")
+    cache.put("one", samples.corners())
+
+    def full(path: Path, content: bytes) -> None:
+        path.write_bytes(content[:9])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(thumbnails, "_write", full)
+    with pytest.raises(OSError, match="No space left"):
+        cache.put("one", samples.corners())
+    assert not list((tmp_path / "cache").rglob("*.tmp"))
+    assert cache.made("one") is not None
 
 
 def test_cache_survives_threads_its_own_deletion_and_an_empty_leftover(tmp_path: Path) -> None:
